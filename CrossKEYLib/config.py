@@ -1,0 +1,96 @@
+"""Settings of every stage, one frozen dataclass each; unknown keys are refused, never ignored.
+
+Units are in the names. The same classes serve the command line, the panel and the checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from .errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SiftConfig:
+    """SIFT3D (Rister et al. 2017), values of the CrossKEY paper (arXiv 2507.18551)."""
+
+    peak_threshold: float = 0.1  # share of the largest DoG response
+    corner_threshold: float = 0.4  # smallest |cos| between gradient and structure-tensor axis
+    max_eigenvalue_ratio: float = 0.9  # of neighbouring axes; above, orientation is arbitrary
+    levels_per_octave: int = 3
+    sigma_n_voxels: float = 1.15  # blur assumed in the input
+    sigma0_voxels: float = 1.6  # blur of the first level
+    octaves: int = 3
+    max_keypoints: int | None = None  # strongest kept
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Patch descriptor; the defaults are the network of the CrossKEY paper (arXiv 2507.18551)."""
+
+    width: int = 64  # channels of the first stage; the last has eight times as many
+    dims: int = 512  # length of a descriptor
+    patch_size: int = 32  # samples a side
+    patch_spacing_mm: float = 1.0
+    patch_axes: str = "SAR"  # directions in which patch indices k, j, i grow
+
+    @classmethod
+    def narrow(cls) -> ResNetConfig:
+        """A sixteenth of the arithmetic, for processors without an accelerator."""
+        return cls(width=16, dims=128)
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """How descriptors are paired."""
+
+    method: str = "cycle"  # "nearest", "mutual", "ratio" (mutual + ratio) or "cycle"
+    ratio: float = 0.8  # distance to best over distance to second best
+    second_best_radius_mm: float = 5.0  # neighbours of the best are not rivals
+    cycle_tolerance_mm: float = 4.0  # a match may come back this far from where it began
+    max_matches: int = 2000  # best scores kept
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """Global rigid estimation."""
+
+    inlier_threshold_mm: float = 4.0
+    hypotheses: int = 20000
+    min_edge_mm: float = 10.0  # shorter triangles fix the rotation badly
+    edge_tolerance_mm: float = 4.0  # a rigid motion keeps edge lengths to within noise
+    cluster_radius_mm: float = 5.0  # matches this near to each other err together
+    refinement_iterations: int = 30
+    transform: str = "rigid"  # or "affine"
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """When a result is believed. Each limit is where its evidence is worth one half."""
+
+    min_confidence: float = 0.5
+    min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
+    max_agreement_mm: float = 5.0  # between transforms from disjoint halves of the matches
+    min_spread_mm: float = 6.0  # second standard deviation of the inlier cloud
+    max_predicted_tre_mm: float = 5.0
+    steepness: float = 3.0  # log-odds gained per doubling beyond a limit
+    chance_repeats: int = 5
+    splits: int = 3  # pairs of disjoint halves
+    hypotheses: int = 5000  # of each re-estimation
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
+    """Build a config dataclass from a mapping.
+
+    Raises:
+        InputError: a key that the dataclass does not have.
+    """
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; known keys: {sorted(known)}")
+    return cls(**values)
