@@ -1,0 +1,161 @@
+"""A descriptor for every place at once: the narrow variant of the encoder, for CPUs.
+
+A patch network computes the same convolutions again for every keypoint, since neighbouring
+patches overlap almost wholly. Run over the volume once, the same work gives the descriptors of
+all keypoints; they are then read off the feature map by trilinear sampling. Each modality has
+its own stem, everything after it is shared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import transform
+from ..errors import InputError
+from ..volume import Grid, Volume, sample_channels
+
+MODALITIES = ("mri", "ius")
+COARSEST = 16  # voxels of the input per cell of the coarsest level
+
+
+@dataclass(frozen=True)
+class DenseConfig:
+    """Size of the encoder."""
+
+    width: int = 32  # channels of the finest level; coarser levels have 2, 4 and 4 times as many
+    dims: int = 64
+    spacing_mm: float = 1.0
+    context_mm: float = 12.0  # seen beyond the outermost point
+
+
+class DenseEncoder(nn.Module):
+    """U-shaped encoder with features at stride 2.
+
+    Volumes given to it are scaled to [0, 1] (`volume.rescaled`), with 0 meaning empty.
+    """
+
+    def __init__(self, config: DenseConfig = DenseConfig()) -> None:
+        super().__init__()
+        self.config = config
+        w = config.width
+        self.stems = nn.ModuleDict(
+            {m: nn.Sequential(_conv(2, w, stride=2), _Block(w)) for m in MODALITIES}
+        )
+        self.level1 = _Block(w)
+        self.level2 = nn.Sequential(_conv(w, 2 * w, stride=2), _Block(2 * w), _Block(2 * w))
+        self.level3 = nn.Sequential(_conv(2 * w, 4 * w, stride=2), _Block(4 * w), _Block(4 * w))
+        self.level4 = nn.Sequential(_conv(4 * w, 4 * w, stride=2), _Block(4 * w))
+        self.up3 = _conv(8 * w, 4 * w, size=1)
+        self.up2 = _conv(6 * w, 2 * w)
+        self.up1 = nn.Sequential(_conv(3 * w, w, size=1), _conv(w, 2 * w))
+        self.head = nn.Conv3d(2 * w, config.dims, 1)
+
+    def forward(self, x: torch.Tensor, modality: str) -> torch.Tensor:
+        """Features ``[B, dims, K/2, J/2, I/2]`` of ``x [B, 2, K, J, I]`` (value, filled).
+
+        K, J and I are multiples of `COARSEST`; features are not normalised.
+        """
+        fine = self.level1(self.stems[modality](x))
+        middle = self.level2(fine)
+        coarse = self.level3(middle)
+        coarse = self.up3(torch.cat([_upsampled(self.level4(coarse)), coarse], 1))
+        middle = self.up2(torch.cat([_upsampled(coarse), middle], 1))
+        return self.head(self.up1(torch.cat([_upsampled(middle), fine], 1)))
+
+    def features(self, volume: Volume, modality: str) -> FeatureMap:
+        """Feature map of a scaled volume on its own grid, which should be `spacing_mm` wide."""
+        array = volume.array
+        pad = [n for size in reversed(array.shape) for n in (0, -size % COARSEST)]
+        x = F.pad(torch.stack([array, (array > 0).float()])[None], pad)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        # A strided 3x3x3 convolution padded by one centres its n-th output on input 2n.
+        ijk_to_ras = volume.ijk_to_ras @ np.diag([2.0, 2.0, 2.0, 1.0])
+        return FeatureMap(self(x, modality)[0].float(), ijk_to_ras)
+
+    @torch.inference_mode()
+    def describe(
+        self,
+        volume: Volume,
+        points: torch.Tensor,
+        modality: str,
+        rotation: np.ndarray | None = None,
+        max_voxels: int = 4_000_000,
+    ) -> torch.Tensor:
+        """Unit descriptors ``[N, dims]`` of RAS ``points [N, 3]`` in a scaled volume.
+
+        Args:
+            volume: scaled to [0, 1]; any grid.
+            points: RAS mm.
+            modality: "mri" or "ius".
+            rotation: 3x3, columns = axes of the grid the network sees; RAS axes by default.
+            max_voxels: larger regions are described in parts, which bounds the memory.
+
+        Raises:
+            InputError: unknown modality.
+        """
+        if modality not in MODALITIES:
+            raise InputError(f"modality must be one of {MODALITIES}, got {modality!r}")
+        if len(points) == 0:
+            return points.new_zeros(0, self.config.dims)
+        axes = np.eye(3) if rotation is None else rotation
+        grid = Grid.around(
+            points.cpu().numpy(), self.config.spacing_mm, self.config.context_mm, axes
+        )
+        if np.prod(grid.shape) > max_voxels and len(points) > 1:
+            local = points @ torch.as_tensor(axes, dtype=points.dtype, device=points.device)
+            axis = int((local.amax(0) - local.amin(0)).argmax())
+            middle = local[:, axis] > local[:, axis].median()
+            if bool(middle.any()):
+                out = points.new_empty(len(points), self.config.dims)
+                for half in (middle, ~middle):
+                    out[half] = self.describe(volume, points[half], modality, axes, max_voxels)
+                return out
+        device = points.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=not self.training):
+            features = self.features(volume.resample(grid), modality)
+        return features.sample(points)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """Features ``[D, K, J, I]`` and the affine of their grid."""
+
+    array: torch.Tensor
+    ijk_to_ras: transform.Matrix
+
+    def sample(self, points: torch.Tensor) -> torch.Tensor:
+        """Unit descriptors ``[N, D]`` at RAS points ``[N, 3]``."""
+        values = sample_channels(self.array, transform.invert(self.ijk_to_ras), points)
+        return F.normalize(values.T, dim=1)
+
+
+class _Block(nn.Module):
+    """Two convolutions around a skip."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv3d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(inputs, outputs, size, stride, size // 2, bias=False),
+        nn.BatchNorm3d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _upsampled(x: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+

@@ -1,0 +1,186 @@
+"""Training pairs: one MRI crop and one synthetic iUS of the same place, and common points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .. import transform
+from ..descriptors.patches import random_rotations
+from ..synthesis.anatomy import Anatomy
+from ..synthesis.simulator import blob_map, simulate
+from ..volume import Grid, Volume, gaussian, rescaled
+
+CROP_MM = 72.0  # edge of both crops
+SHIFT_MM = 14.0  # how far each is laid off the common place, per axis
+BORDER_VOXELS = 4  # points nearer to a crop's border are not used
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """What training needs of one patient: scaled contrasts, anatomy and where points are drawn."""
+
+    contrasts: Sequence[Volume]
+    anatomy: Anatomy
+    saliency: Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One crop of each modality, in one world, and points seen in both.
+
+    Attributes:
+        mri, ius: scaled to [0, 1], each on its own rotated 1 mm grid.
+        points: ``[N, 3]`` RAS mm.
+        elsewhere: ``[M, 3]`` RAS mm, further places in the MRI crop, for negatives.
+    """
+
+    mri: Volume
+    ius: Volume
+    points: torch.Tensor
+    elsewhere: torch.Tensor
+
+
+def draw_pair(
+    patient: Patient,
+    generator: torch.Generator,
+    *,
+    max_angle_deg: float,
+    points: int = 1024,
+    synthetic: Sequence[Volume] = (),
+    spacing_mm: float = 1.0,
+) -> Pair | None:
+    """Draw one training pair.
+
+    Args:
+        patient: whose MRI.
+        generator: CPU generator, the only source of chance.
+        max_angle_deg: the crops' rotations against each other, per axis.
+        points: how many common points.
+        synthetic: ready-made scaled iUS volumes to draw from instead of simulating.
+        spacing_mm: of the crops.
+
+    Returns:
+        None when the drawn field of view holds too little to learn from.
+    """
+    if synthetic:
+        index = int(torch.randint(len(synthetic), (), generator=generator))
+        ius, blobs = synthetic[index], None
+    else:
+        simulation = simulate(patient.anatomy, generator)
+        ius, blobs = simulation.volume, simulation.blobs
+    common = _common_points(patient, ius, 6 * points, generator)
+    if common is None:
+        return None
+    turns = random_rotations(2, max_angle_deg / 2, generator).numpy().astype(float)
+    shifts = (torch.rand(2, 3, generator=generator).numpy() - 0.5) * 2 * SHIFT_MM
+    grids = [_crop(common[0], turn, shift, spacing_mm) for turn, shift in zip(turns, shifts)]
+    for grid in grids:
+        common = common[_inside(common, grid)]
+    if len(common) < points:
+        return None
+    common = common[:points]
+    mri_grid, ius_grid = grids
+    contrast = int(torch.randint(len(patient.contrasts), (), generator=generator))
+    mri = patient.contrasts[contrast].resample(mri_grid)
+    mri = _augmented_mri(mri, patient.anatomy, blobs, generator)
+    ius = _augmented_ius(ius.resample(ius_grid), generator)
+    local = torch.rand(2 * points, 3, generator=generator).to(ius.device)
+    elsewhere = mri.points_ras(local * (torch.tensor(mri.shape, device=ius.device) - 1))
+    return Pair(mri, ius, common, elsewhere)
+
+
+def _crop(
+    centre: torch.Tensor, axes: np.ndarray, shift_mm: np.ndarray, spacing_mm: float
+) -> Grid:
+    """A cube of `CROP_MM` near ``centre``, never quite in the same place.
+
+    Convolutions can tell from their padding how far the border is. Were both crops laid alike
+    around the points, that would give every match away, and nothing else would be learned.
+    """
+    size = int(CROP_MM / spacing_mm)
+    corner = centre.cpu().numpy() + axes @ (shift_mm - (size - 1) * spacing_mm / 2)
+    return Grid((size,) * 3, transform.from_parts(axes * spacing_mm, corner))
+
+
+def _inside(points: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Which points lie in the grid, away from its border."""
+    ijk = transform.apply(transform.invert(grid.ijk_to_ras), points)
+    size = torch.tensor(grid.shape[::-1], device=points.device)
+    return ((ijk >= BORDER_VOXELS) & (ijk <= size - 1 - BORDER_VOXELS)).all(1)
+
+
+def _common_points(
+    patient: Patient, ius: Volume, count: int, generator: torch.Generator
+) -> torch.Tensor | None:
+    """Points around a place in the field of view and the brain, mostly on salient structure."""
+    inside = (ius.array > 0).nonzero()
+    if len(inside) < count:
+        return None
+    pick = torch.randint(len(inside), (8 * count,), generator=generator)
+    kji = inside[pick.to(inside.device)].float()
+    kji = kji + torch.rand(kji.shape, generator=generator).to(kji.device) - 0.5
+    points = ius.points_ras(kji)
+    points = points[(points - points[0]).norm(dim=1) < CROP_MM / 2]
+    weight = patient.saliency.sample(points) + 0.03
+    weight = weight * (patient.anatomy.brain.sample(points) > 0.5)
+    if int((weight > 0).sum()) < count:
+        return None
+    chosen = torch.multinomial(weight.cpu(), count, generator=generator)
+    return points[chosen.to(points.device)]
+
+
+def _augmented_mri(
+    mri: Volume, anatomy: Anatomy, blobs: torch.Tensor | None, generator: torch.Generator
+) -> Volume:
+    """Random monotone intensity curve, bias, noise, blur, spots, and what surrounds the brain."""
+
+    def u(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    x, device = mri.array, mri.device
+    steps = torch.rand(8, generator=generator) + 0.15
+    curve = torch.cat([torch.zeros(1), steps.cumsum(0) / steps.sum()]).to(device)
+    curve = torch.lerp(torch.linspace(0, 1, 9, device=device), curve, u(0, 1))
+    place = x.clamp(0, 1) * 8
+    left = place.long().clamp_max(7)
+    y = torch.lerp(curve[left], curve[left + 1], place - left)
+    bias = torch.randn(1, 1, 3, 3, 3, generator=generator).to(device)
+    bias = torch.nn.functional.interpolate(bias, x.shape, mode="trilinear", align_corners=True)
+    y = y * torch.exp(u(0, 0.2) * bias[0, 0])
+    if blobs is not None and len(blobs):
+        grid = Grid.of(mri).points(device)
+        for blob in blobs:  # each lesion has its own contrast against its surroundings
+            y = torch.lerp(y, torch.full_like(y, u(0, 1)), u(0.3, 1) * blob_map(blob[None], grid))
+    y = y + u(0, 0.04) * torch.randn(y.shape, generator=generator).to(device)
+    if u(0, 1) < 0.3:
+        y = gaussian(y, u(0.3, 0.8))
+    y = torch.where(x > 0, y.clamp(1e-3, 1), 0)
+    if u(0, 1) < 0.4:  # stripped heads, whole heads and crops differ outside the brain
+        brain = anatomy.brain.sample(Grid.of(mri).points(device)) > 0.5
+        filling = u(0, 1) * torch.ones_like(y)
+        if u(0, 1) < 0.5:
+            rough = torch.randn(1, 1, 12, 12, 12, generator=generator).to(device)
+            rough = torch.nn.functional.interpolate(rough, x.shape, mode="trilinear")[0, 0]
+            filling = (filling + 0.3 * rough).clamp(0, 1)
+        y = torch.where(brain, y, filling)
+    return mri.replaced(y)
+
+
+def _augmented_ius(ius: Volume, generator: torch.Generator) -> Volume:
+    """Display settings differ between machines: percentile scaling and a random gamma."""
+    if not bool((ius.array > 0).any()):
+        return ius
+    scaled = rescaled(ius)
+    gamma = float(torch.exp(0.3 * torch.randn((), generator=generator)))
+    return ius.replaced(scaled.array**gamma)
+
+
+def saliency_of(anatomy: Anatomy) -> Volume:
+    """Where points are worth drawing when no keypoint heatmap is at hand."""
+    structure = anatomy.structure()
+    return structure.replaced(gaussian(structure.array, 1.0))
+
