@@ -1,0 +1,1 @@
+"""Synthetic intraoperative ultrasound from MRI: anatomy, probe, style, simulator."""

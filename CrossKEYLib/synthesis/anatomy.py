@@ -1,0 +1,200 @@
+"""What an ultrasound probe would see in a brain, read off its MRI.
+
+Ultrasound of the brain shows interfaces more than tissue: the pia in sulci and the falx, vessel
+walls and cyst walls are thin bright lines, large fluid is dark, tumour and oedema are brighter
+than healthy tissue. The maps made here say where such things lie; how bright each becomes is
+decided anew for every synthetic volume (`style.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+from ..errors import InputError
+from ..transform import Matrix
+from ..volume import Grid, Volume, gaussian, rescaled
+
+SHEET_MM = 6  # fluid thinner than this shows as a bright line, thicker as a dark space
+MARGIN_MM = 8.0  # kept around the brain
+BRIDGE_MM = 6.0  # thinner links between brain and scalp are cut
+CLOSING_MM = 12.0
+LARGEST_BRAIN_LITRES = 2.2  # with its fluid; what is larger has a skull on
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """Maps on a 1 mm grid around the brain, in the MRI's world; all in [0, 1].
+
+    Attributes:
+        tissue: ``[C, K, J, I]`` intensity of each of the C contrasts.
+        maps: ``[4, K, J, I]``: thin fluid sheets, large fluid, vessels, brain mask.
+        ijk_to_ras: ``[4, 4]`` of that grid.
+        surface: ``[S, 6]`` points on the brain surface (RAS mm) with inward unit normals.
+    """
+
+    tissue: torch.Tensor
+    maps: torch.Tensor
+    ijk_to_ras: Matrix
+    surface: torch.Tensor
+
+    @property
+    def brain(self) -> Volume:
+        return Volume(self.maps[3], self.ijk_to_ras)
+
+    def structure(self) -> Volume:
+        """Where anything that both modalities show lies, in [0, 1]."""
+        sheets, fluid, vessels, brain = self.maps
+        salient = sheets + 0.5 * vessels + 2 * gradient_magnitude(gaussian(fluid, 1.0))
+        return Volume(salient.clamp(0, 1) * brain, self.ijk_to_ras)
+
+
+def read_anatomy(contrasts: Sequence[Volume], brain: Volume | None = None) -> Anatomy:
+    """Derive the maps from one or several MR contrasts sharing one world.
+
+    Args:
+        contrasts: MRI of one patient; grids may differ, the world must be the same.
+        brain: optional brain mask; estimated from the first contrast when missing.
+
+    Raises:
+        InputError: no contrast given, one is constant, or no brain is found.
+    """
+    if not contrasts:
+        raise InputError("synthesis needs at least one MRI")
+    brain = brain or brain_mask(contrasts[0])
+    if not bool((brain.array > 0).any()):
+        raise InputError("no brain found in the MRI; check that it is a brain MRI")
+    inside = brain.points_ras((brain.array > 0).nonzero()).cpu().numpy()
+    axes = _axes(contrasts[0])
+    grid = Grid.around(inside, 1.0, MARGIN_MM, axes)
+    mask = brain.resample(grid, "nearest").array
+    first, *others = (_read_contrast(volume, grid, mask) for volume in contrasts)
+    sheets, fluid, vessels = torch.stack([m for _, m in (first, *others)]).mean(0)
+    tissue = torch.stack([t for t, _ in (first, *others)])
+    surface = surface_of(Volume(mask, grid.ijk_to_ras))
+    return Anatomy(tissue, torch.stack([sheets, fluid, vessels, mask]), grid.ijk_to_ras, surface)
+
+
+def brain_mask(volume: Volume) -> Volume:
+    """Rough brain mask on a 2 mm grid; a stripped brain keeps itself, a crop stays whole.
+
+    Threshold, cut thin bridges to the scalp, keep the largest part, close. Good to a few
+    millimetres, which is all that placing a probe asks for.
+    """
+    grid = Grid.around(volume.corners_ras(), 2.0, -0.5, _axes(volume))
+    array = rescaled(volume).resample(grid).array.cpu().numpy()
+    if (array > 0.12).mean() > 0.6:  # a crop from inside the head
+        solid = np.ones(array.shape, bool)
+    else:
+        solid = _closed(array > 0.02)
+        if solid.sum() * 8e-6 > LARGEST_BRAIN_LITRES:  # a head
+            # Brain touches scalp and eyes by bridges thinner than itself: cut them, grow back.
+            core = ~_dilated((array < 0.2) | (array > 0.85), BRIDGE_MM)
+            labels, count = ndimage.label(core)
+            sizes = ndimage.sum_labels(core, labels, range(1, count + 1)) if count else [0]
+            solid = _closed(_dilated(labels == 1 + int(np.argmax(sizes)), BRIDGE_MM))
+    mask = torch.as_tensor(solid, dtype=torch.float32, device=volume.device)
+    return Volume(mask, grid.ijk_to_ras)
+
+
+def _closed(mask: np.ndarray) -> np.ndarray:
+    """Closing by `CLOSING_MM`, so that sulci and ventricles belong to the brain."""
+    margin = int(CLOSING_MM / 2)
+    grown = _dilated(np.pad(mask, margin), CLOSING_MM)
+    return ~_dilated(~grown, CLOSING_MM)[(slice(margin, -margin),) * 3]
+
+
+def _dilated(mask: np.ndarray, radius_mm: float) -> np.ndarray:
+    """Dilation by a ball on the 2 mm grid of `brain_mask`."""
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=2.0) <= radius_mm)
+
+
+def surface_of(mask: Volume, count: int = 4000) -> torch.Tensor:
+    """Points on the rim of a mask with inward normals, ``[S, 6]`` (RAS mm)."""
+    soft = gaussian(mask.array, 3.0)
+    eroded = -_box_maximum(-mask.array, 3)
+    kji = ((mask.array > 0) & (eroded == 0)).nonzero()
+    kji = kji[:: max(1, len(kji) // count)]
+    slope = torch.stack(torch.gradient(soft), -1)[tuple(kji.T)]
+    axes = torch.as_tensor(mask.ijk_to_ras[:3, :3], dtype=torch.float32, device=slope.device)
+    normal = slope.flip(-1) @ axes.T
+    length = normal.norm(dim=-1, keepdim=True)
+    points = torch.cat([mask.points_ras(kji), normal / length.clamp_min(1e-6)], -1)
+    return points[length[:, 0] > 1e-6]
+
+
+def gradient_magnitude(x: torch.Tensor) -> torch.Tensor:
+    """Length of the central-difference gradient of ``[K, J, I]``, per voxel."""
+    return torch.stack(torch.gradient(x)).square().sum(0).sqrt()
+
+
+def _axes(volume: Volume) -> np.ndarray:
+    """The volume's own axes where they are orthogonal, RAS otherwise; columns, right-handed."""
+    axes = volume.ijk_to_ras[:3, :3] / volume.spacing_mm
+    return axes if np.abs(axes.T @ axes - np.eye(3)).max() < 1e-3 else np.eye(3)
+
+
+def _read_contrast(
+    volume: Volume, grid: Grid, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tissue intensity ``[K, J, I]`` and the maps (sheets, fluid, vessels) of one contrast."""
+    array = rescaled(volume).resample(grid).array
+    covered = volume.replaced(torch.ones_like(volume.array)).sample(grid.points(volume.device))
+    inside = (mask > 0) & (covered > 0.999)
+    # Outside the brain is set to tissue level, or the skull and its gap would look like sulci.
+    level = float(array[inside].median())
+    smooth = gaussian(torch.where(inside, array, level), 0.6)
+    dark, bright = _top_hats(smooth)
+    fluid_is_bright = _fluid_is_bright(smooth, inside)
+    if fluid_is_bright:
+        sheets, vessels, toned = bright, dark, 1 - smooth
+    else:
+        sheets, vessels, toned = dark, bright, smooth
+    level = float(toned[inside].median())
+    fluid = ((0.6 * level - toned) / (0.2 * level + 1e-6)).clamp(0, 1)
+    thick = _box_maximum(-_box_maximum(-fluid, 3), 5) * fluid * mask  # opening keeps the thick
+    lines = _stretched(sheets, inside, 0.75, 0.97) * (1 - thick)
+    return smooth, torch.stack([lines, thick, _stretched(vessels, inside, 0.9, 0.995)])
+
+
+def _fluid_is_bright(array: torch.Tensor, inside: torch.Tensor) -> bool:
+    """Whether fluid is the bright tail (T2) or the dark one (T1, FLAIR) of brain intensities."""
+    # Deep inside only: fat and bone that a rough mask kept lie at its rim.
+    deep = -_box_maximum(-inside.float(), 21) > 0
+    values = array[deep if bool(deep.any()) else inside]
+    values = values[:: max(1, len(values) // 500_000)]
+    q = torch.tensor([0.01, 0.5, 0.99], device=values.device)
+    low, middle, high = torch.quantile(values, q).tolist()
+    return high - middle > 1.8 * (middle - low)
+
+
+def _top_hats(array: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Structure thinner than `SHEET_MM`: (dark) closing - image, (bright) image - opening."""
+
+    size = SHEET_MM + 1
+    closed = -_box_maximum(-_box_maximum(array, size), size)
+    opened = _box_maximum(-_box_maximum(-array, size), size)
+    return closed - array, array - opened
+
+
+def _box_maximum(array: torch.Tensor, size: int) -> torch.Tensor:
+    """Largest value in a cube of odd edge ``size``; separable, so three passes of length size."""
+    x = array[None]
+    for axis in range(3):
+        kernel, pad = [1, 1, 1], [0, 0, 0]
+        kernel[axis], pad[axis] = size, size // 2
+        x = F.max_pool3d(x, kernel, 1, pad)
+    return x[0]
+
+
+def _stretched(x: torch.Tensor, inside: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """Scale so that these quantiles inside become 0 and 1."""
+    values = x[inside]
+    values = values[:: max(1, len(values) // 500_000)]
+    a, b = torch.quantile(values, torch.tensor([low, high], device=x.device)).tolist()
+    return ((x - a) / max(b - a, 1e-6)).clamp(0, 1) * inside

@@ -1,0 +1,203 @@
+"""Synthetic ultrasound: echo amplitude, beam, speckle, compression, in the probe's own frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .. import transform
+from ..volume import Volume, gaussian, sample_channels
+from .anatomy import Anatomy, gradient_magnitude
+from .probe import Probe
+from .style import Style
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """One synthetic volume and the bright spots that its MRI must show too.
+
+    Attributes:
+        volume: synthetic iUS in [0, 1], zero outside the field of view, in the MRI's world.
+        blobs: ``[B, 4]`` centre (RAS mm) and radius (mm).
+    """
+
+    volume: Volume
+    blobs: torch.Tensor
+
+
+def simulate(
+    anatomy: Anatomy,
+    generator: torch.Generator,
+    *,
+    probe: Probe | None = None,
+    style: Style | None = None,
+    spacing_mm: float = 1.0,
+) -> Simulation:
+    """Simulate one tracked 3D ultrasound sweep over a brain.
+
+    Scatterers of unit variance, weighted by the echo amplitude of what lies there, are blurred
+    by a beam-oriented point-spread function; the envelope is log-compressed. The grid is
+    beam-aligned, so that the spread separates along its axes.
+
+    Args:
+        anatomy: maps of one patient.
+        generator: CPU generator; equal seeds give equal volumes.
+        probe, style: drawn when missing.
+        spacing_mm: of the result.
+    """
+    probe = probe or Probe.draw(anatomy, generator)
+    style = style or Style.draw(generator)
+    device = anatomy.maps.device
+    grid = probe.grid(spacing_mm)
+    noise = _Noise(generator, grid.shape, device, spacing_mm)
+    points = grid.points(device)
+    ras_to_ijk = transform.invert(anatomy.ijk_to_ras)
+    contrast = int(torch.randint(len(anatomy.tissue), (), generator=generator))
+    tissue = sample_channels(anatomy.tissue[contrast, None], ras_to_ijk, points)[0]
+    sheets, fluid, vessels, brain = sample_channels(anatomy.maps, ras_to_ijk, points)
+    view = probe.field_of_view(grid, generator, device) & (brain > 0.5)
+    blobs = _draw_blobs(points, view, style.blob_count, generator)
+    echo = _tissue_echo(tissue, style, noise) * (1 - (1 - style.fluid_level) * fluid)
+    echo = echo + _interface_echo(sheets, fluid, style, noise) + style.vessel_gain * vessels
+    if len(blobs):
+        echo = echo + style.blob_gain * blob_map(blobs, points)
+    image = _image(echo * _beam(style, noise, grid.shape, device), style, noise, spacing_mm)
+    return Simulation(Volume(torch.where(view, image, 0), grid.ijk_to_ras), blobs)
+
+
+class _Noise:
+    """Random fields on one grid."""
+
+    def __init__(
+        self,
+        generator: torch.Generator,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        spacing_mm: float,
+    ) -> None:
+        self.shape, self.spacing_mm = shape, spacing_mm
+        if device.type == "cpu":
+            self.generator = generator
+        else:  # fields are drawn where they are used; the seed still comes from the caller
+            seed = int(torch.randint(2**31, (), generator=generator))
+            self.generator = torch.Generator(device).manual_seed(seed)
+
+    def white(self, channels: int = 1) -> torch.Tensor:
+        return torch.randn(
+            channels, *self.shape, generator=self.generator, device=self.generator.device
+        )
+
+    def smooth(self, length_mm: float, shape: tuple[int, ...] | None = None) -> torch.Tensor:
+        """Unit-variance field that changes over about ``length_mm``."""
+        shape = shape or self.shape
+        coarse = [max(2, int(n * self.spacing_mm / length_mm) + 1) for n in shape]
+        field = torch.randn(
+            1, 1, *coarse, generator=self.generator, device=self.generator.device
+        )
+        mode = "trilinear" if len(shape) == 3 else "bilinear"
+        return F.interpolate(field, shape, mode=mode, align_corners=True)[0, 0] * 1.4
+
+
+def _draw_blobs(
+    points: torch.Tensor, view: torch.Tensor, count: int, generator: torch.Generator
+) -> torch.Tensor:
+    inside = view.nonzero()
+    if count == 0 or len(inside) == 0:
+        return points.new_zeros(0, 4)
+    pick = inside[torch.randint(len(inside), (count,), generator=generator).to(inside.device)]
+    radius = 1.0 + 5 * torch.rand(count, generator=generator).to(points.device) ** 2
+    return torch.cat([points[tuple(pick.T)], radius[:, None]], -1)
+
+
+def blob_map(blobs: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Soft indicator in [0, 1] of ``blobs [B, 4]`` at RAS ``points [..., 3]``."""
+    total = torch.zeros(points.shape[:-1], device=points.device)
+    for blob in blobs:  # at most a handful, and one field at a time bounds the memory
+        distance = (points - blob[:3]).norm(dim=-1)
+        total = torch.maximum(total, torch.sigmoid(2 * (blob[3] - distance)))
+    return total
+
+
+def _tissue_echo(tissue: torch.Tensor, style: Style, noise: _Noise) -> torch.Tensor:
+    """Scatter amplitude of tissue, about 1: a random curve of MRI intensity, slowly mottled."""
+    curve = torch.tensor(style.tissue_curve, device=tissue.device)
+    place = tissue.clamp(0, 1) * (len(curve) - 1)
+    left = place.long().clamp_max(len(curve) - 2)
+    echo = torch.lerp(curve[left], curve[left + 1], place - left)
+    return echo * torch.exp(style.mottle * noise.smooth(12))
+
+
+def _interface_echo(
+    sheets: torch.Tensor, fluid: torch.Tensor, style: Style, noise: _Noise
+) -> torch.Tensor:
+    """Amplitude of thin fluid and of the walls of large fluid; sheets fade in and out."""
+    lines = style.sheet_gain * sheets * torch.exp(style.fading * noise.smooth(15) - 0.3)
+    walls = style.wall_gain * gradient_magnitude(gaussian(fluid, 0.7))
+    return (lines + walls) * _facing(sheets + fluid, style.angle_dependence)
+
+
+def _facing(structure: torch.Tensor, dependence: float) -> torch.Tensor:
+    """Brightness factor of interfaces: 1 facing the beam, 1 - dependence along it.
+
+    For a thin sheet the share of its curvature that lies along an axis is the squared cosine
+    between that axis and its normal.
+    """
+    smooth = gaussian(structure, 1.0)
+    inner = F.pad(smooth[None, None], [1] * 6, mode="replicate")[0, 0]
+    second = [
+        (inner.narrow(d, 2, n) + inner.narrow(d, 0, n) - 2 * inner.narrow(d, 1, n)).abs()
+        for d, n in enumerate(smooth.shape)
+    ]
+    crop = [s[tuple(slice(0 if d == e else 1, None if d == e else -1) for e in range(3))]
+            for d, s in enumerate(second)]
+    share = crop[0] / (crop[0] + crop[1] + crop[2] + 1e-4)  # axis 0 is depth, along the beam
+    return 1 - dependence * (1 - share)
+
+
+def _beam(
+    style: Style, noise: _Noise, shape: tuple[int, int, int], device: torch.device
+) -> torch.Tensor:
+    """Gain along depth, uneven compensation, shadows, and the bright band at the probe."""
+    k, j, i = shape
+    depth = torch.linspace(0, 1, k, device=device)[:, None, None]
+    gain = -style.attenuation * depth + 0.35 * noise.smooth(12, (k, 2))[:, :1, None]
+    if style.shadow:
+        cast = (noise.smooth(10, (j, i)) - 0.5).clamp_min(0)
+        gain = gain - style.shadow * cast[None] * (0.3 + depth)
+    near = style.near_field * torch.exp(-depth * k * noise.spacing_mm / 3)
+    return torch.exp(gain) * (1 + near)
+
+
+def _image(
+    amplitude: torch.Tensor, style: Style, noise: _Noise, spacing_mm: float
+) -> torch.Tensor:
+    """Speckle, beam spread and log compression; returns [0, 1]."""
+    field = noise.white(2) * amplitude
+    axial = style.axial_mm / spacing_mm
+    near = style.lateral_mm / spacing_mm
+    far = near * (1 + style.lateral_growth)
+    depth = torch.linspace(0, 1, amplitude.shape[0], device=amplitude.device)[:, None, None]
+    spread = torch.lerp(
+        _blurred(field, [axial, near, near]), _blurred(field, [axial, far, far]), depth
+    )
+    envelope = spread.square().sum(0).sqrt() / np.sqrt(2)
+    steady = gaussian(amplitude, [axial, near, near])
+    envelope = torch.lerp(steady, envelope, style.speckle)
+    envelope = envelope + style.noise * (0.3 + depth) * noise.white(2).square().sum(0).sqrt() / 2
+    decibel = torch.log(envelope.clamp_min(1e-4))
+    top = float(torch.quantile(decibel.flatten()[::7], 0.995))
+    return ((decibel - top) / style.dynamic_range + 1).clamp(1e-3, 1) ** style.gamma
+
+
+def _blurred(field: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
+    """Gaussian spread that keeps the variance of white noise at one."""
+    gain = 1.0
+    for sigma in sigmas:
+        if sigma > 0.05:
+            radius = int(np.ceil(3 * sigma))
+            kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+            gain *= kernel.sum() / np.sqrt((kernel**2).sum())
+    return gaussian(field, sigmas) * gain

@@ -1,0 +1,63 @@
+"""How one synthetic ultrasound volume looks: the random choices, drawn once a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Style:
+    """Brightness and texture of one volume; amplitudes are relative to mean healthy tissue."""
+
+    tissue_curve: tuple[float, ...]  # echo amplitude at evenly spaced MRI intensities
+    sheet_gain: float  # thin fluid sheets (sulci, falx)
+    vessel_gain: float
+    wall_gain: float  # rim of large fluid
+    fluid_level: float  # share of the echo that large fluid keeps
+    angle_dependence: float  # 0: lines equally bright at any angle, 1: specular
+    fading: float  # how strongly sheets fade in and out (log amplitude)
+    mottle: float  # slow brightness changes of tissue (log amplitude)
+    blob_count: int  # bright spots that are also drawn into the MRI
+    blob_gain: float
+    attenuation: float  # log amplitude lost over the whole depth
+    shadow: float  # strength of shadows under the near surface
+    near_field: float  # brightness of the band at the probe
+    noise: float  # electronic noise, growing with depth
+    axial_mm: float  # speckle size (Gaussian sigma) along the beam
+    lateral_mm: float  # across the beam at the probe
+    lateral_growth: float  # how much wider at full depth
+    dynamic_range: float  # log amplitude shown
+    gamma: float  # display curve after log compression
+    speckle: float  # 1: fully developed, below: averaged
+
+    @classmethod
+    def draw(cls, generator: torch.Generator) -> Style:
+        """Draw every choice from ranges that contain what real volumes show."""
+
+        def u(low: float, high: float) -> float:
+            return low + (high - low) * float(torch.rand((), generator=generator))
+
+        return cls(
+            tissue_curve=tuple(u(0.5, 1.5) for _ in range(6)),
+            sheet_gain=u(4, 20),
+            vessel_gain=u(0, 4) if u(0, 1) < 0.7 else 0.0,
+            wall_gain=u(3, 15),
+            fluid_level=u(0.02, 0.5),
+            angle_dependence=u(0.0, 0.9),
+            fading=u(0.2, 1.0),
+            mottle=u(0.05, 0.35),
+            blob_count=int(u(0, 9)),
+            blob_gain=u(1.5, 6),
+            attenuation=u(-0.5, 1.0),
+            shadow=u(0, 1.5) if u(0, 1) < 0.6 else 0.0,
+            near_field=u(0, 6) if u(0, 1) < 0.4 else 0.0,
+            noise=u(0.02, 0.3),
+            axial_mm=u(0.25, 0.6),
+            lateral_mm=u(0.4, 0.9),
+            lateral_growth=u(0.0, 1.0),
+            dynamic_range=u(3.0, 5.5),
+            gamma=u(1.2, 3.5),
+            speckle=u(0.3, 1.0),
+        )
