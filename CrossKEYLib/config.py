@@ -83,6 +83,43 @@ class TrustConfig:
     hypotheses: int = 5000  # of each re-estimation
 
 
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training of the dense encoder on synthetic pairs. Give ``steps``, or ``minutes``."""
+
+    minutes: float | None = None
+    steps: int | None = None  # wins over minutes; makes a run reproducible on any machine
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 50
+    max_angle_deg: float = 35.0  # between the crops, per axis
+    curriculum_share: float = 0.6  # of the run, until that angle is reached
+    first_share: float = 0.05  # of that angle, at the start
+    crops: int = 2  # per synthetic volume
+    points: int = 1024  # per crop
+    temperature: float = 0.07
+    exclusion_mm: float = 5.0  # nearer places are no negatives
+    evaluations: int = 20  # on held-out styles, over the run
+    held_out: int = 12  # pairs
+    patience: int = 6  # evaluations without progress, after the curriculum, that end the run
+    save_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class RegisterConfig:
+    """The whole pipeline."""
+
+    match: MatchConfig = MatchConfig()
+    estimate: EstimateConfig = EstimateConfig()
+    trust: TrustConfig = TrustConfig()
+    moving_keypoints: int = 4000
+    passes: int = 2  # the last ones describe the iUS as the estimate before lays it
+    capture_radius_mm: float = 40.0  # around a given start
+    search_rotations: bool = True  # try all orientations when the given one is not trusted
+    search_keypoints: int = 1500
+    search_keep: int = 3  # orientations that get a full attempt
+
+
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
     """Build a config dataclass from a mapping.
 

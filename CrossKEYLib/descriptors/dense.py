@@ -8,6 +8,7 @@ its own stem, everything after it is shared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,15 +68,17 @@ class DenseEncoder(nn.Module):
         middle = self.up2(torch.cat([_upsampled(coarse), middle], 1))
         return self.head(self.up1(torch.cat([_upsampled(middle), fine], 1)))
 
-    def features(self, volume: Volume, modality: str) -> FeatureMap:
-        """Feature map of a scaled volume on its own grid, which should be `spacing_mm` wide."""
-        array = volume.array
-        pad = [n for size in reversed(array.shape) for n in (0, -size % COARSEST)]
-        x = F.pad(torch.stack([array, (array > 0).float()])[None], pad)
-        x = x.contiguous(memory_format=torch.channels_last_3d)
+    def maps(self, volumes: Sequence[Volume], modality: str) -> list[FeatureMap]:
+        """Feature maps of scaled volumes of one shape, each on its own `spacing_mm` grid."""
+        array = torch.stack([volume.array for volume in volumes])
+        pad = [n for size in reversed(array.shape[1:]) for n in (0, -size % COARSEST)]
+        x = F.pad(torch.stack([array, (array > 0).float()], 1), pad)
+        found = self(x.contiguous(memory_format=torch.channels_last_3d), modality).float()
         # A strided 3x3x3 convolution padded by one centres its n-th output on input 2n.
-        ijk_to_ras = volume.ijk_to_ras @ np.diag([2.0, 2.0, 2.0, 1.0])
-        return FeatureMap(self(x, modality)[0].float(), ijk_to_ras)
+        double = np.diag([2.0, 2.0, 2.0, 1.0])
+        return [
+            FeatureMap(f, v.ijk_to_ras @ double) for f, v in zip(found, volumes, strict=True)
+        ]
 
     @torch.inference_mode()
     def describe(
@@ -117,7 +120,7 @@ class DenseEncoder(nn.Module):
                 return out
         device = points.device.type
         with torch.autocast(device, torch.bfloat16, enabled=not self.training):
-            features = self.features(volume.resample(grid), modality)
+            (features,) = self.maps([volume.resample(grid)], modality)
         return features.sample(points)
 
 

@@ -47,11 +47,11 @@ class Anatomy:
     def brain(self) -> Volume:
         return Volume(self.maps[3], self.ijk_to_ras)
 
-    def structure(self) -> Volume:
-        """Where anything that both modalities show lies, in [0, 1]."""
+    def saliency(self) -> Volume:
+        """Where structure lies that both modalities may show, in [0, 1], slightly blurred."""
         sheets, fluid, vessels, brain = self.maps
         salient = sheets + 0.5 * vessels + 2 * gradient_magnitude(gaussian(fluid, 1.0))
-        return Volume(salient.clamp(0, 1) * brain, self.ijk_to_ras)
+        return Volume(gaussian(salient.clamp(0, 1) * brain, 1.0), self.ijk_to_ras)
 
 
 def read_anatomy(contrasts: Sequence[Volume], brain: Volume | None = None) -> Anatomy:

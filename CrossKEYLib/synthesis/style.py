@@ -41,7 +41,7 @@ class Style:
 
         return cls(
             tissue_curve=tuple(u(0.5, 1.5) for _ in range(6)),
-            sheet_gain=u(4, 20),
+            sheet_gain=u(6, 25),
             vessel_gain=u(0, 4) if u(0, 1) < 0.7 else 0.0,
             wall_gain=u(3, 15),
             fluid_level=u(0.02, 0.5),
@@ -53,11 +53,11 @@ class Style:
             attenuation=u(-0.5, 1.0),
             shadow=u(0, 1.5) if u(0, 1) < 0.6 else 0.0,
             near_field=u(0, 6) if u(0, 1) < 0.4 else 0.0,
-            noise=u(0.02, 0.3),
+            noise=u(0.02, 0.2),
             axial_mm=u(0.25, 0.6),
             lateral_mm=u(0.4, 0.9),
             lateral_growth=u(0.0, 1.0),
             dynamic_range=u(3.0, 5.5),
             gamma=u(1.2, 3.5),
-            speckle=u(0.3, 1.0),
+            speckle=u(0.1, 0.75),
         )

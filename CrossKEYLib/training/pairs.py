@@ -14,18 +14,26 @@ from ..synthesis.anatomy import Anatomy
 from ..synthesis.simulator import blob_map, simulate
 from ..volume import Grid, Volume, gaussian, rescaled
 
-CROP_MM = 72.0  # edge of both crops
-SHIFT_MM = 14.0  # how far each is laid off the common place, per axis
+CROP_MM = 64.0  # edge of both crops
+SHIFT_MM = 12.0  # how far each is laid off the common place, per axis
 BORDER_VOXELS = 4  # points nearer to a crop's border are not used
 
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """What training needs of one patient: scaled contrasts, anatomy and where points are drawn."""
+    """What training needs of one patient.
+
+    Attributes:
+        contrasts: MRI scaled to [0, 1].
+        anatomy: read off them.
+        saliency: chance of drawing a point, in [0, 1].
+        synthetic: ready-made scaled iUS in the same world, instead of simulated ones.
+    """
 
     contrasts: Sequence[Volume]
     anatomy: Anatomy
     saliency: Volume
+    synthetic: Sequence[Volume] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,53 +52,57 @@ class Pair:
     elsewhere: torch.Tensor
 
 
-def draw_pair(
+def draw_pairs(
     patient: Patient,
     generator: torch.Generator,
     *,
     max_angle_deg: float,
+    count: int = 2,
     points: int = 1024,
-    synthetic: Sequence[Volume] = (),
     spacing_mm: float = 1.0,
-) -> Pair | None:
-    """Draw one training pair.
+) -> list[Pair]:
+    """Draw training pairs from one synthetic iUS.
 
     Args:
         patient: whose MRI.
         generator: CPU generator, the only source of chance.
-        max_angle_deg: the crops' rotations against each other, per axis.
-        points: how many common points.
-        synthetic: ready-made scaled iUS volumes to draw from instead of simulating.
+        max_angle_deg: largest rotation of the crops against each other, per axis.
+        count: how many crops of the same iUS.
+        points: how many common points in each.
         spacing_mm: of the crops.
 
     Returns:
-        None when the drawn field of view holds too little to learn from.
+        At most ``count`` pairs: crops whose field of view holds too little are left out.
     """
-    if synthetic:
-        index = int(torch.randint(len(synthetic), (), generator=generator))
-        ius, blobs = synthetic[index], None
+    if patient.synthetic:
+        index = int(torch.randint(len(patient.synthetic), (), generator=generator))
+        ius, blobs = patient.synthetic[index], None
     else:
         simulation = simulate(patient.anatomy, generator)
         ius, blobs = simulation.volume, simulation.blobs
-    common = _common_points(patient, ius, 6 * points, generator)
-    if common is None:
-        return None
-    turns = random_rotations(2, max_angle_deg / 2, generator).numpy().astype(float)
-    shifts = (torch.rand(2, 3, generator=generator).numpy() - 0.5) * 2 * SHIFT_MM
-    grids = [_crop(common[0], turn, shift, spacing_mm) for turn, shift in zip(turns, shifts)]
-    for grid in grids:
-        common = common[_inside(common, grid)]
-    if len(common) < points:
-        return None
-    common = common[:points]
-    mri_grid, ius_grid = grids
-    contrast = int(torch.randint(len(patient.contrasts), (), generator=generator))
-    mri = patient.contrasts[contrast].resample(mri_grid)
-    mri = _augmented_mri(mri, patient.anatomy, blobs, generator)
-    ius = _augmented_ius(ius.resample(ius_grid), generator)
-    local = torch.rand(2 * points, 3, generator=generator).to(ius.device)
-    elsewhere = mri.points_ras(local * (torch.tensor(mri.shape, device=ius.device) - 1))
-    return Pair(mri, ius, common, elsewhere)
+    candidates = _common_points(patient, ius, 24 * points, generator)
+    pairs = []
+    for _ in range(count):
+        if len(candidates) == 0:
+            break
+        turns = random_rotations(2, max_angle_deg / 2, generator).numpy().astype(float)
+        shifts = (torch.rand(2, 3, generator=generator).numpy() * 2 - 1) * SHIFT_MM
+        centre = candidates[int(torch.randint(len(candidates), (), generator=generator))]
+        grids = [_crop(centre, *where, spacing_mm) for where in zip(turns, shifts, strict=True)]
+        common = candidates
+        for grid in grids:
+            common = common[_inside(common, grid)]
+        if len(common) < points // 4:
+            continue
+        common = common[:points]
+        contrast = int(torch.randint(len(patient.contrasts), (), generator=generator))
+        mri = patient.contrasts[contrast].resample(grids[0])
+        mri = _augmented_mri(mri, patient.anatomy, blobs, generator)
+        seen = _augmented_ius(ius.resample(grids[1]), generator)
+        local = torch.rand(2 * points, 3, generator=generator).to(ius.device)
+        elsewhere = mri.points_ras(local * (torch.tensor(mri.shape, device=ius.device) - 1))
+        pairs.append(Pair(mri, seen, common, elsewhere))
+    return pairs
 
 
 def _crop(
@@ -115,22 +127,18 @@ def _inside(points: torch.Tensor, grid: Grid) -> torch.Tensor:
 
 def _common_points(
     patient: Patient, ius: Volume, count: int, generator: torch.Generator
-) -> torch.Tensor | None:
-    """Points around a place in the field of view and the brain, mostly on salient structure."""
+) -> torch.Tensor:
+    """Points in the field of view and the brain, mostly on salient structure; random order."""
     inside = (ius.array > 0).nonzero()
-    if len(inside) < count:
-        return None
-    pick = torch.randint(len(inside), (8 * count,), generator=generator)
+    if len(inside) == 0:
+        return ius.array.new_zeros(0, 3)
+    pick = torch.randint(len(inside), (3 * count,), generator=generator)
     kji = inside[pick.to(inside.device)].float()
     kji = kji + torch.rand(kji.shape, generator=generator).to(kji.device) - 0.5
     points = ius.points_ras(kji)
-    points = points[(points - points[0]).norm(dim=1) < CROP_MM / 2]
-    weight = patient.saliency.sample(points) + 0.03
-    weight = weight * (patient.anatomy.brain.sample(points) > 0.5)
-    if int((weight > 0).sum()) < count:
-        return None
-    chosen = torch.multinomial(weight.cpu(), count, generator=generator)
-    return points[chosen.to(points.device)]
+    chance = (patient.saliency.sample(points) + 0.03) * (patient.anatomy.brain.sample(points) > 0.5)
+    keep = torch.rand(len(points), generator=generator).to(points.device) < chance
+    return points[keep][:count]
 
 
 def _augmented_mri(
@@ -177,10 +185,4 @@ def _augmented_ius(ius: Volume, generator: torch.Generator) -> Volume:
     scaled = rescaled(ius)
     gamma = float(torch.exp(0.3 * torch.randn((), generator=generator)))
     return ius.replaced(scaled.array**gamma)
-
-
-def saliency_of(anatomy: Anatomy) -> Volume:
-    """Where points are worth drawing when no keypoint heatmap is at hand."""
-    structure = anatomy.structure()
-    return structure.replaced(gaussian(structure.array, 1.0))
 

@@ -1,0 +1,289 @@
+"""iUS and MRI -> rigid transform and how far to trust it: the whole pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from .candidates import moving_points
+from .config import RegisterConfig
+from .errors import InputError
+from .estimation import RigidResult, estimate_rigid
+from .matching import Matches, Prior, match
+from .model import Described, Model, describe_anatomy
+from .synthesis.anatomy import read_anatomy
+from .transform import Matrix
+from .trust import Trust, assess
+from .volume import Volume, rescaled
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Outcome of one registration; falsy when it must not be used.
+
+    Attributes:
+        matrix: ``T_fixed_moving`` (4x4, RAS mm) from iUS to MRI; None if nothing was found. A
+            refused registration may hold one, for inspection only.
+        trust: figures and verdict.
+        fixed, moving: described keypoints of MRI and iUS.
+        matches: rows (fixed, moving).
+        inliers: ``[K]`` bool over the matches.
+        seconds: per stage and "total".
+    """
+
+    matrix: Matrix | None
+    trust: Trust
+    fixed: Described
+    moving: Described
+    matches: Matches
+    inliers: torch.Tensor
+    seconds: dict[str, float]
+    device: str
+    model: str
+
+    def __bool__(self) -> bool:
+        return self.trust.accepted
+
+    def matched_points(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``[K, 3]`` RAS mm in the MRI, and in the iUS."""
+        return (
+            self.fixed.points[self.matches.indices[:, 0]],
+            self.moving.points[self.matches.indices[:, 1]],
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Plain values for `out.json`."""
+        from . import __version__  # __init__ builds on this file
+
+        trust = self.trust
+        finite = {k: v if np.isfinite(v) else None for k, v in asdict(trust).items()
+                  if isinstance(v, float)}
+        return {
+            "accepted": trust.accepted,
+            "reasons": trust.reasons,
+            "confidence": trust.confidence,
+            "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
+            "predicted_tre_mm": finite["predicted_tre_mm"],
+            "n_keypoints_mri": len(self.fixed),
+            "n_keypoints_ius": len(self.moving),
+            "n_matches": len(self.matches),
+            "n_inliers": int(self.inliers.sum()),
+            "inlier_rms_mm": finite["inlier_rms_mm"],
+            "trust": finite,
+            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+            "device": self.device,
+            "model": self.model,
+            "version": __version__,
+        }
+
+
+def register(
+    fixed: Volume,
+    moving: Volume,
+    model: Model | None = None,
+    *,
+    initial: Matrix | None = None,
+    config: RegisterConfig = RegisterConfig(),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Registration:
+    """Register an iUS to an MRI; no start is needed.
+
+    Both are described in the MRI's axes. When the first attempt is not trusted and no start was
+    given, the iUS is described again in each of the 60 rotations of the icosahedron, which lie
+    so close that the encoder bridges the rest. A found transform is improved by describing the
+    iUS once more as it lies then.
+
+    Args:
+        fixed: MRI, whole or cropped, with skull or without.
+        moving: iUS, zero outside its field of view.
+        model: the bundled general model when missing.
+        initial: ``T_fixed_moving`` to search around, within ``config.capture_radius_mm``.
+        config: settings of every stage.
+        seed: of everything random; equal input and seed give equal results on one device.
+        progress: called with the name of each stage as it begins.
+
+    Returns:
+        The result with its verdict; also when refused.
+
+    Raises:
+        InputError: a volume that cannot be what it is said to be.
+        ModelError: the model belongs to another patient's MRI.
+    """
+    pipeline = _Pipeline(model or Model.load(), config, seed, progress)
+    return pipeline.run(fixed, moving, initial)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    moving: Described
+    matches: Matches
+    result: RigidResult
+
+
+class _Pipeline:
+    """One registration: settings, random state and clock."""
+
+    def __init__(
+        self, model: Model, config: RegisterConfig, seed: int, progress: Progress | None
+    ) -> None:
+        self.model, self.config = model, config
+        self.generator = torch.Generator().manual_seed(seed)
+        self.progress = progress or (lambda stage: None)
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
+
+    def run(self, fixed: Volume, moving: Volume, initial: Matrix | None) -> Registration:
+        start = time.perf_counter()
+        self.model.check_belongs_to(fixed)
+        with self.stage("keypoints"):
+            ius = rescaled(moving)
+            check_ultrasound(ius)
+            points = moving_points(ius, self.config.moving_keypoints, self.generator)
+        described = self.model.keypoints or self._describe_fixed(fixed)
+        rotation = np.eye(3) if initial is None else _rotation_of(initial)
+        prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
+        attempt = self._attempt(described, ius, points, rotation, prior)
+        trust = self._assess(described, attempt, ius)
+        if not trust.accepted and initial is None and self.config.search_rotations:
+            for rotation in self._promising_rotations(described, ius, points):
+                other = self._attempt(described, ius, points, rotation, None)
+                other_trust = self._assess(described, other, ius)
+                if other_trust.confidence > trust.confidence:
+                    attempt, trust = other, other_trust
+                if trust.accepted:
+                    break
+        self.seconds["total"] = time.perf_counter() - start
+        return Registration(
+            attempt.result.matrix,
+            trust,
+            described,
+            attempt.moving,
+            attempt.matches,
+            attempt.result.inliers,
+            self.seconds,
+            str(fixed.device),
+            self.model.name,
+        )
+
+    def _describe_fixed(self, fixed: Volume) -> Described:
+        with self.stage("MRI descriptors"):
+            saliency = read_anatomy([fixed]).saliency()
+            return describe_anatomy(self.model, rescaled(fixed), saliency)
+
+    def _attempt(
+        self,
+        fixed: Described,
+        ius: Volume,
+        points: torch.Tensor,
+        rotation: np.ndarray,
+        prior: Prior | None,
+    ) -> _Attempt:
+        """Describe, match, estimate; then again as the estimate lays the iUS."""
+        best = self._once(fixed, ius, points, rotation, prior, self.config)
+        for _ in range(self.config.passes - 1):
+            if best.result.matrix is None:
+                break
+            again = self._once(
+                fixed, ius, points, _rotation_of(best.result.matrix), prior, self.config
+            )
+            if not again.result or again.result.n_inliers < 0.9 * best.result.n_inliers:
+                break
+            best = again
+        return best
+
+    def _once(
+        self,
+        fixed: Described,
+        ius: Volume,
+        points: torch.Tensor,
+        rotation: np.ndarray,
+        prior: Prior | None,
+        config: RegisterConfig,
+    ) -> _Attempt:
+        with self.stage("iUS descriptors"):
+            # Seen along these axes the iUS is oriented as the MRI is seen along RAS.
+            moving = self.model.describe(ius, points, "ius", rotation.T)
+        with self.stage("matching"):
+            matches = match(
+                fixed.descriptors, moving.descriptors, fixed.points, points, config.match, prior
+            )
+        with self.stage("estimation"):
+            a, b = matches.indices.T
+            result = estimate_rigid(
+                fixed.points[a], points[b], config.estimate, self.generator, matches.scores
+            )
+        return _Attempt(moving, matches, result)
+
+    def _promising_rotations(
+        self, fixed: Described, ius: Volume, points: torch.Tensor
+    ) -> list[np.ndarray]:
+        """Rotations in which a quick look finds most agreement, best first."""
+        group = Rotation.create_group("I")
+        rotations = group[np.argsort(group.magnitude())[1:]].as_matrix()
+        quick = replace(
+            self.config,
+            match=replace(self.config.match, max_matches=self.config.search_keypoints),
+            estimate=replace(self.config.estimate, hypotheses=4000),
+        )
+        few = points[: self.config.search_keypoints]
+        found = [
+            self._once(fixed, ius, few, rotation, None, quick).result for rotation in rotations
+        ]
+        order = np.argsort([-result.n_inliers for result in found])[: self.config.search_keep]
+        # Start from the rotation that was found, which is nearer than the one that was tried.
+        return [
+            _rotation_of(m) if (m := found[i].matrix) is not None else rotations[i] for i in order
+        ]
+
+    def _assess(self, fixed: Described, attempt: _Attempt, ius: Volume) -> Trust:
+        with self.stage("trust"):
+            a, b = attempt.matches.indices.T
+            inside = (ius.array > 0).nonzero()
+            pick = torch.randint(len(inside), (500,), generator=self.generator)
+            view = ius.points_ras(inside[pick.to(inside.device)].float())
+            return assess(
+                fixed.points[a],
+                attempt.moving.points[b],
+                attempt.result,
+                view,
+                self.config.estimate,
+                self.config.trust,
+                self.generator,
+            )
+
+
+def check_ultrasound(ius: Volume) -> None:
+    """Refuse what cannot be a reconstructed iUS (volume scaled to [0, 1]).
+
+    Raises:
+        InputError: too little field of view to register.
+    """
+    voxel = abs(float(np.linalg.det(ius.ijk_to_ras[:3, :3])))
+    millilitres = float((ius.array > 0).sum()) * voxel / 1000
+    if millilitres < 5:
+        raise InputError(
+            f"the ultrasound covers only {millilitres:.1f} ml; expected at least 5 ml of brain"
+        )
+
+
+def _rotation_of(matrix: Matrix) -> np.ndarray:
+    """Rotation nearest to the linear part."""
+    u, _, vt = np.linalg.svd(matrix[:3, :3])
+    return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+

@@ -1,0 +1,123 @@
+"""Before surgery: a patient's own model, trained by matching-by-synthesis on their MRI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..config import SiftConfig, TrainConfig
+from ..descriptors.dense import DenseEncoder
+from ..errors import InputError, ModelError
+from ..heatmap import heatmap
+from ..model import Model, describe_anatomy, fingerprints
+from ..sift3d import detect
+from ..synthesis.anatomy import Anatomy, read_anatomy
+from ..synthesis.simulator import simulate
+from ..volume import Grid, Volume, rescaled
+from .pairs import Patient
+from .train import Report, train
+
+HEATMAP_STYLES = 6  # synthetic volumes whose keypoints are counted
+HEATMAP_SIFT = SiftConfig(peak_threshold=0.05, corner_threshold=0.0)  # many, weak ones too
+SYNTHETIC_SEED = 77
+
+PATIENT = TrainConfig(learning_rate=5e-4, first_share=1.0)  # starts from a trained encoder
+
+
+def prepare(
+    mri: Sequence[Volume],
+    *,
+    start: Model | None = None,
+    synthetic: Sequence[Volume] = (),
+    config: TrainConfig = PATIENT,
+    minutes: float | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    name: str = "patient",
+    report: Report | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Model:
+    """Train a model for one patient and describe the keypoints of their MRI.
+
+    Args:
+        mri: one or several contrasts of one patient in one world; the first is registered to.
+        start: model to start from; the bundled general one when missing.
+        synthetic: ready-made synthetic iUS in the MRI's world; simulated when empty.
+        config: length and settings of the training.
+        minutes: time budget; wins over ``config``.
+        device: where to train.
+        seed: of everything random.
+        checkpoint: resumed from when there, written while training.
+        name: shown in reports.
+        report: called after every training step.
+        progress: called with the name of each stage.
+
+    Raises:
+        InputError: the MRI cannot be used.
+        ModelError: the start or the checkpoint does not fit.
+    """
+    tell = progress or (lambda stage: None)
+    if not mri:
+        raise InputError("prepare needs at least one MRI")
+    start = start or Model.load()
+    if not isinstance(start.encoder, DenseEncoder):
+        raise ModelError(f"the model {start.name!r} is a patch network; prepare needs a dense one")
+    if minutes is not None:
+        config = replace(config, minutes=minutes)
+    tell("anatomy")
+    contrasts = [volume.to(device) for volume in mri]
+    anatomy = read_anatomy(contrasts)
+    scaled = [rescaled(volume) for volume in contrasts]
+    ready = [rescaled(volume.to(device)) for volume in synthetic]
+    tell("keypoint heatmap")
+    saliency = keypoint_saliency(scaled, anatomy, ready)
+    patient = Patient(scaled, anatomy, saliency, ready)
+    encoder = DenseEncoder(start.encoder.config).to(device)
+    encoder.load_state_dict(start.encoder.state_dict())
+    marks = fingerprints(mri)
+    tell("training")
+    identity = f"prepare {','.join(marks)} from {start.name} synthetic {len(ready)}"
+    history = train(
+        encoder,
+        [patient],
+        config,
+        seed=seed,
+        checkpoint=checkpoint,
+        identity=identity,
+        report=report,
+    )
+    tell("MRI descriptors")
+    model = Model(encoder, name, marks, None, {**history, "start": start.name})
+    return replace(model, keypoints=describe_anatomy(model, scaled[0], saliency))
+
+
+def keypoint_saliency(
+    contrasts: Sequence[Volume], anatomy: Anatomy, synthetic: Sequence[Volume]
+) -> Volume:
+    """Where training points and MRI keypoints are drawn: SIFT3D heatmap and visible structure.
+
+    The keypoints of the MRI and those of synthetic iUS are counted and combined as in the paper
+    (a + b - ab); the anatomy's own structure joins in the same way, so that long sulci, along
+    which a blob detector rarely fires, take part too.
+
+    Args:
+        contrasts: scaled MRI.
+        anatomy: of the same patient.
+        synthetic: scaled iUS; simulated when empty.
+    """
+    generator = torch.Generator().manual_seed(SYNTHETIC_SEED)
+    styles = list(synthetic[:HEATMAP_STYLES]) or [
+        simulate(anatomy, generator).volume for _ in range(HEATMAP_STYLES)
+    ]
+    found = [
+        [detect(volume, HEATMAP_SIFT, anatomy.brain) for volume in contrasts],
+        [detect(volume, HEATMAP_SIFT) for volume in styles if bool((volume.array > 0).any())],
+    ]
+    structure = anatomy.saliency()
+    heat = heatmap(found, Grid.of(structure))
+    combined = heat.array + structure.array - heat.array * structure.array
+    return structure.replaced(combined * (anatomy.brain.array > 0.5))

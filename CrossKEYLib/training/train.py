@@ -1,0 +1,275 @@
+"""The training loop: synthetic pairs of one or many patients, InfoNCE, checkpoint, resume.
+
+Each step draws its data from a generator seeded by (seed, step, process) alone. A resumed run
+therefore needs no random state to go on exactly as it would have without the interruption.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config import TrainConfig
+from ..descriptors.dense import DenseEncoder
+from ..errors import InputError, ModelError
+from ..model import encoder_config
+from . import distributed
+from .checkpoint import TRAINING, load_checkpoint, save_checkpoint
+from .curriculum import learning_rate
+from .losses import info_nce
+from .pairs import Pair, Patient, draw_pairs
+
+HELD_OUT_SEED = 10**6  # far from every step's seed
+TIMING_STEPS = 6  # steps that are timed before the length of a run by the clock is fixed
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report: ``precision`` is the share of held-out matches within 5 mm, None in between."""
+
+    step: int
+    steps: int
+    loss: float
+    precision: float | None
+    seconds: float
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass
+class _State:
+    step: int = 0
+    steps: int = 0  # planned; 0 until a run by the clock has been timed
+    seconds: float = 0.0
+    best: float = -1.0
+    stale: int = 0  # evaluations since the best
+
+
+def train(
+    encoder: DenseEncoder,
+    patients: Sequence[Patient],
+    config: TrainConfig,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    identity: str = "",
+    report: Report | None = None,
+) -> dict[str, float | int | str]:
+    """Train an encoder in place on synthetic pairs.
+
+    Args:
+        encoder: on the device to train on.
+        patients: drawn from with equal chance.
+        config: length, curriculum, optimiser.
+        seed: of everything random.
+        checkpoint: written every ``config.save_seconds`` and resumed from when it is there.
+        identity: what the run is about (data and start); a checkpoint of another run is refused.
+        report: called after every step.
+
+    Returns:
+        History for the model file: steps, seconds, last loss and held-out precision.
+
+    Raises:
+        InputError: no patient, or the checkpoint cannot be written.
+        ModelError: the checkpoint belongs to another run.
+    """
+    if not patients:
+        raise InputError("training needs at least one patient")
+    device = next(encoder.parameters()).device
+    with distributed.process_group(device) as (rank, world):
+        return _Run(encoder, patients, config, seed, checkpoint, identity, report, rank, world).go()
+
+
+class _Run:
+    def __init__(
+        self,
+        encoder: DenseEncoder,
+        patients: Sequence[Patient],
+        config: TrainConfig,
+        seed: int,
+        checkpoint: Path | None,
+        identity: str,
+        report: Report | None,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.encoder, self.patients, self.config, self.seed = encoder, patients, config, seed
+        self.rank, self.world = rank, world
+        self.checkpoint, self.report = checkpoint, report or (lambda progress: None)
+        self.identity = f"{identity} seed {seed} {asdict(replace(config, minutes=None))}"
+        self.optimizer = torch.optim.AdamW(
+            encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.state = _State(steps=config.steps or 0)
+        self.loss = math.nan
+        self.saved = time.monotonic()
+
+    def go(self) -> dict[str, float | int | str]:
+        self._resume()
+        held_out = self._held_out()
+        state, config = self.state, self.config
+        while not self._finished():
+            began = time.monotonic()
+            self._step()
+            state.step += 1
+            taken = distributed.largest(time.monotonic() - began)
+            state.seconds += taken
+            if not state.steps and state.step == TIMING_STEPS:
+                state.steps = max(TIMING_STEPS + 1, int(60 * (config.minutes or 1) / taken))
+            due = state.steps > 0 and state.step % max(1, state.steps // config.evaluations) == 0
+            precision = self._evaluate(held_out) if due else None
+            self.report(Progress(state.step, state.steps, self.loss, precision, state.seconds))
+            if due or time.monotonic() - self.saved > config.save_seconds:
+                self._save()
+        distributed.average_statistics(self.encoder)
+        precision = self._evaluate(held_out)
+        self._save()
+        self.encoder.eval()
+        return {
+            "steps": state.step,
+            "minutes": round(state.seconds / 60, 2),
+            "loss": round(self.loss, 4),
+            "held_out_precision": round(precision, 4),
+            "seed": self.seed,
+            "processes": self.world,
+        }
+
+    def _finished(self) -> bool:
+        state, config = self.state, self.config
+        if state.steps and state.step >= state.steps:
+            return True
+        if config.minutes and state.seconds > 66 * config.minutes:
+            return True  # the machine slowed down after it was timed
+        settled = state.step > config.curriculum_share * max(state.steps, 1)
+        return bool(state.steps) and settled and state.stale >= config.patience
+
+    def _step(self) -> None:
+        """One optimiser step."""
+        state, config = self.state, self.config
+        done = state.step / state.steps if state.steps else 0.0
+        ramp = min(1.0, max(config.first_share, done / max(config.curriculum_share, 1e-9)))
+        warm = min(1.0, (state.step + 1) / config.warmup_steps)
+        rate = warm * learning_rate(done, 1.0, config.learning_rate, config.learning_rate / 1000)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        pairs = self._draw(state.step, config.max_angle_deg * ramp)
+        self.encoder.train()
+        loss = self._loss(pairs)
+        self.optimizer.zero_grad()
+        loss.backward()
+        distributed.average_gradients(self.encoder)
+        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.loss = float(loss.detach())
+
+    def _draw(self, step: int, angle_deg: float) -> list[Pair]:
+        """Pairs of this step and process; views that hold too little are drawn again."""
+        generator = torch.Generator()
+        for attempt in range(50):
+            entropy = np.random.SeedSequence((self.seed, step, self.rank, attempt))
+            generator.manual_seed(int(entropy.generate_state(1)[0]))
+            patient = self.patients[
+                int(torch.randint(len(self.patients), (), generator=generator))
+            ]
+            pairs = draw_pairs(
+                patient,
+                generator,
+                max_angle_deg=angle_deg,
+                count=self.config.crops,
+                points=self.config.points,
+            )
+            if pairs:
+                return pairs
+        raise InputError(
+            "no synthetic view of this MRI holds enough brain to train on; "
+            "check that the MRI shows the brain"
+        )
+
+    def _loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
+        losses = []
+        for pair, fixed, moving in zip(pairs, *self._maps(pairs), strict=True):
+            losses.append(
+                info_nce(
+                    fixed.sample(pair.points),
+                    moving.sample(pair.points),
+                    pair.points,
+                    self.config.temperature,
+                    self.config.exclusion_mm,
+                    extra_fixed=fixed.sample(pair.elsewhere),
+                    extra_points_fixed=pair.elsewhere,
+                )
+            )
+        return torch.stack(losses).mean()
+
+    def _maps(self, pairs: Sequence[Pair]):
+        device = pairs[0].points.device.type
+        with torch.autocast(device, torch.bfloat16):
+            return (
+                self.encoder.maps([pair.mri for pair in pairs], "mri"),
+                self.encoder.maps([pair.ius for pair in pairs], "ius"),
+            )
+
+    def _held_out(self) -> list[Pair]:
+        """Pairs of styles and views that training never draws, the same in every process."""
+        generator = torch.Generator().manual_seed(HELD_OUT_SEED + self.seed)
+        pairs: list[Pair] = []
+        for _ in range(20 * self.config.held_out):
+            if len(pairs) >= self.config.held_out:
+                break
+            index = int(torch.randint(len(self.patients), (), generator=generator))
+            pairs += draw_pairs(
+                self.patients[index], generator, max_angle_deg=20, count=1,
+                points=self.config.points,
+            )
+        return pairs
+
+    @torch.no_grad()
+    def _evaluate(self, held_out: Sequence[Pair]) -> float:
+        """Share of nearest-neighbour matches within 5 mm over the held-out pairs."""
+        self.encoder.eval()
+        shares = []
+        for pair in held_out:
+            (fixed,), (moving,) = self._maps([pair])
+            nearest = (moving.sample(pair.points) @ fixed.sample(pair.points).T).argmax(1)
+            error = (pair.points[nearest] - pair.points).norm(dim=1)
+            shares.append(float((error < 5).float().mean()))
+        precision = sum(shares) / max(len(shares), 1)
+        better = precision > self.state.best + 0.002
+        self.state.best = max(self.state.best, precision)
+        self.state.stale = 0 if better else self.state.stale + 1
+        return precision
+
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        if self.checkpoint is None or self.rank:
+            return
+        save_checkpoint(
+            self.checkpoint,
+            self.encoder,
+            encoder_config(self.encoder),
+            TRAINING,
+            self.optimizer,
+            self.state.step,
+            extra={"identity": self.identity, "state": asdict(self.state)},
+        )
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        saved = load_checkpoint(self.checkpoint, TRAINING)
+        if saved.extra.get("identity") != self.identity:
+            raise ModelError(
+                f"{self.checkpoint} is a checkpoint of another training run; "
+                "remove it, or train with the settings and images it was made with"
+            )
+        load_checkpoint(self.checkpoint, TRAINING, self.encoder, self.optimizer)
+        self.state = _State(**saved.extra["state"])
+
