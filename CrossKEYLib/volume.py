@@ -141,14 +141,21 @@ class Grid:
         spacing_mm: float,
         margin_mm: float = 0.0,
         rotation: np.ndarray | None = None,
+        lattice_mm: float | None = None,
     ) -> Grid:
         """Smallest isotropic grid, axes = columns of ``rotation`` (RAS by default), holding
-        ``points [N, 3]`` with a margin on every side (mm)."""
+        ``points [N, 3]`` with a margin on every side (mm). With ``lattice_mm`` it begins and
+        ends on whole multiples of that, so that grids around other points share its voxels."""
         axes = np.eye(3) if rotation is None else np.asarray(rotation, float)
         local = np.asarray(points, float) @ axes
         low, high = local.min(0) - margin_mm, local.max(0) + margin_mm
-        size = np.ceil((high - low) / spacing_mm).astype(int) + 1
-        start = (low + high - (size - 1) * spacing_mm) / 2
+        if lattice_mm is None:
+            size = np.ceil((high - low) / spacing_mm).astype(int) + 1
+            start = (low + high - (size - 1) * spacing_mm) / 2
+        else:
+            start = np.floor(low / lattice_mm) * lattice_mm
+            cells = np.ceil((high + spacing_mm - start) / lattice_mm)
+            size = np.round(cells * lattice_mm / spacing_mm).astype(int)
         i, j, k = (int(n) for n in size)
         return cls((k, j, i), transform.from_parts(axes * spacing_mm, axes @ start))
 

@@ -45,15 +45,18 @@ class DenseEncoder(nn.Module):
         self.config = config
         w = config.width
         self.stems = nn.ModuleDict(
-            {m: nn.Sequential(_conv(2, w, stride=2), _Block(w)) for m in MODALITIES}
+            {
+                m: nn.Sequential(_conv(2, w, stride=2, padding="zeros"), _Block(w, "zeros"))
+                for m in MODALITIES
+            }
         )
-        self.level1 = _Block(w)
+        self.level1 = _Block(w, "zeros")
         self.level2 = nn.Sequential(_conv(w, 2 * w, stride=2), _Block(2 * w), _Block(2 * w))
         self.level3 = nn.Sequential(_conv(2 * w, 4 * w, stride=2), _Block(4 * w), _Block(4 * w))
         self.level4 = nn.Sequential(_conv(4 * w, 4 * w, stride=2), _Block(4 * w))
         self.up3 = _conv(8 * w, 4 * w, size=1)
         self.up2 = _conv(6 * w, 2 * w)
-        self.up1 = nn.Sequential(_conv(3 * w, w, size=1), _conv(w, 2 * w))
+        self.up1 = nn.Sequential(_conv(3 * w, w, size=1), _conv(w, 2 * w, padding="zeros"))
         self.head = nn.Conv3d(2 * w, config.dims, 1)
 
     def forward(self, x: torch.Tensor, modality: str) -> torch.Tensor:
@@ -106,8 +109,10 @@ class DenseEncoder(nn.Module):
         if len(points) == 0:
             return points.new_zeros(0, self.config.dims)
         axes = np.eye(3) if rotation is None else rotation
+        # Laid on one lattice, the grid's cells do not depend on which points are asked for.
+        lattice_mm = COARSEST * self.config.spacing_mm
         grid = Grid.around(
-            points.cpu().numpy(), self.config.spacing_mm, self.config.context_mm, axes
+            points.cpu().numpy(), self.config.spacing_mm, self.config.context_mm, axes, lattice_mm
         )
         if np.prod(grid.shape) > max_voxels and len(points) > 1:
             local = points @ torch.as_tensor(axes, dtype=points.dtype, device=points.device)
@@ -140,20 +145,23 @@ class FeatureMap:
 class _Block(nn.Module):
     """Two convolutions around a skip."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, padding: str = "replicate") -> None:
         super().__init__()
-        self.first = _conv(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv3d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels)
-        )
+        self.first = _conv(channels, channels, padding=padding)
+        self.second = nn.Sequential(*_conv(channels, channels, padding=padding)[:2])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(x + self.second(self.first(x)))
 
 
-def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+def _conv(
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, padding: str = "replicate"
+) -> nn.Sequential:
+    # Zero padding tells a network with this reach where in the crop a voxel lies, and training
+    # would settle for that. At the finest level its reach is short, and replication is slow.
+    mode = padding if size > 1 else "zeros"
     return nn.Sequential(
-        nn.Conv3d(inputs, outputs, size, stride, size // 2, bias=False),
+        nn.Conv3d(inputs, outputs, size, stride, size // 2, bias=False, padding_mode=mode),
         nn.BatchNorm3d(outputs),
         nn.ReLU(inplace=True),
     )

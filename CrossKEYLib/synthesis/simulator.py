@@ -58,7 +58,12 @@ def simulate(
     contrast = int(torch.randint(len(anatomy.tissue), (), generator=generator))
     tissue = sample_channels(anatomy.tissue[contrast, None], ras_to_ijk, points)[0]
     sheets, fluid, vessels, brain = sample_channels(anatomy.maps, ras_to_ijk, points)
-    view = probe.field_of_view(grid, generator, device) & (brain > 0.5)
+    view = probe.field_of_view(grid, generator, device)
+    brain = _ragged(brain, noise)
+    if style.shows_surroundings:
+        tissue = torch.lerp(torch.full_like(tissue, style.surroundings), tissue, brain)
+    else:
+        view = view & (brain > 0.5)
     blobs = _draw_blobs(points, view, style.blob_count, generator)
     echo = _tissue_echo(tissue, style, noise) * (1 - (1 - style.fluid_level) * fluid)
     echo = echo + _interface_echo(sheets, fluid, style, noise) + style.vessel_gain * vessels
@@ -90,6 +95,10 @@ class _Noise:
             channels, *self.shape, generator=self.generator, device=self.generator.device
         )
 
+    def one(self) -> torch.Tensor:
+        """A single normal number."""
+        return torch.randn((), generator=self.generator, device=self.generator.device)
+
     def smooth(self, length_mm: float, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         """Unit-variance field that changes over about ``length_mm``."""
         shape = shape or self.shape
@@ -99,6 +108,16 @@ class _Noise:
         )
         mode = "trilinear" if len(shape) == 3 else "bilinear"
         return F.interpolate(field, shape, mode=mode, align_corners=True)[0, 0] * 1.4
+
+
+def _ragged(brain: torch.Tensor, noise: _Noise) -> torch.Tensor:
+    """Brain mask with its rim moved to and fro by some millimetres.
+
+    A sweep never ends exactly where a stripping tool cuts. Were the two rims alike, matching
+    them would be all that an encoder learns.
+    """
+    soft = gaussian(brain, 4.0 / noise.spacing_mm)
+    return torch.sigmoid(40 * (soft + 0.3 * noise.smooth(20) - 0.5 + 0.15 * noise.one()))
 
 
 def _draw_blobs(

@@ -19,6 +19,8 @@ class Style:
     angle_dependence: float  # 0: lines equally bright at any angle, 1: specular
     fading: float  # how strongly sheets fade in and out (log amplitude)
     mottle: float  # slow brightness changes of tissue (log amplitude)
+    shows_surroundings: bool  # speckle outside the brain, or nothing
+    surroundings: float  # its MRI-like level
     blob_count: int  # bright spots that are also drawn into the MRI
     blob_gain: float
     attenuation: float  # log amplitude lost over the whole depth
@@ -34,30 +36,38 @@ class Style:
 
     @classmethod
     def draw(cls, generator: torch.Generator) -> Style:
-        """Draw every choice from ranges that contain what real volumes show."""
+        """Draw every choice from ranges that contain what real volumes show.
+
+        What hides anatomy (speckle, noise, shadows, fading) is scaled by one common factor, so
+        that clear volumes occur as well as poor ones: independent draws would nearly always
+        spoil a volume in one way or another.
+        """
 
         def u(low: float, high: float) -> float:
             return low + (high - low) * float(torch.rand((), generator=generator))
 
+        poor = u(0.05, 1.0)
         return cls(
             tissue_curve=tuple(u(0.5, 1.5) for _ in range(6)),
             sheet_gain=u(6, 25),
             vessel_gain=u(0, 4) if u(0, 1) < 0.7 else 0.0,
             wall_gain=u(3, 15),
             fluid_level=u(0.02, 0.5),
-            angle_dependence=u(0.0, 0.9),
-            fading=u(0.2, 1.0),
-            mottle=u(0.05, 0.35),
+            angle_dependence=poor * u(0.0, 0.9),
+            fading=poor * u(0.2, 1.0),
+            mottle=poor * u(0.05, 0.35),
+            shows_surroundings=u(0, 1) < 0.5,
+            surroundings=u(0, 1),
             blob_count=int(u(0, 9)),
             blob_gain=u(1.5, 6),
-            attenuation=u(-0.5, 1.0),
-            shadow=u(0, 1.5) if u(0, 1) < 0.6 else 0.0,
+            attenuation=poor * u(-0.5, 1.0),
+            shadow=poor * u(0, 1.5) if u(0, 1) < 0.6 else 0.0,
             near_field=u(0, 6) if u(0, 1) < 0.4 else 0.0,
-            noise=u(0.02, 0.2),
+            noise=0.02 + poor * u(0, 0.2),
             axial_mm=u(0.25, 0.6),
             lateral_mm=u(0.4, 0.9),
             lateral_growth=u(0.0, 1.0),
             dynamic_range=u(3.0, 5.5),
             gamma=u(1.2, 3.5),
-            speckle=u(0.1, 0.75),
+            speckle=poor * u(0.3, 0.9),
         )

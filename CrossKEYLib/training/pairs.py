@@ -15,7 +15,7 @@ from ..synthesis.simulator import blob_map, simulate
 from ..volume import Grid, Volume, gaussian, rescaled
 
 CROP_MM = 64.0  # edge of both crops
-SHIFT_MM = 12.0  # how far each is laid off the common place, per axis
+SHIFT_MM = 18.0  # how far each is laid off the common place, per axis; less for smaller crops
 BORDER_VOXELS = 4  # points nearer to a crop's border are not used
 
 
@@ -60,6 +60,7 @@ def draw_pairs(
     count: int = 2,
     points: int = 1024,
     spacing_mm: float = 1.0,
+    crop_mm: float = CROP_MM,
 ) -> list[Pair]:
     """Draw training pairs from one synthetic iUS.
 
@@ -70,6 +71,7 @@ def draw_pairs(
         count: how many crops of the same iUS.
         points: how many common points in each.
         spacing_mm: of the crops.
+        crop_mm: edge of the crops.
 
     Returns:
         At most ``count`` pairs: crops whose field of view holds too little are left out.
@@ -88,7 +90,9 @@ def draw_pairs(
         turns = random_rotations(2, max_angle_deg / 2, generator).numpy().astype(float)
         shifts = (torch.rand(2, 3, generator=generator).numpy() * 2 - 1) * SHIFT_MM
         centre = candidates[int(torch.randint(len(candidates), (), generator=generator))]
-        grids = [_crop(centre, *where, spacing_mm) for where in zip(turns, shifts, strict=True)]
+        shifts = shifts * crop_mm / CROP_MM
+        size = int(crop_mm / spacing_mm)
+        grids = [_crop(centre, *w, size, spacing_mm) for w in zip(turns, shifts, strict=True)]
         common = candidates
         for grid in grids:
             common = common[_inside(common, grid)]
@@ -97,8 +101,11 @@ def draw_pairs(
         common = common[:points]
         contrast = int(torch.randint(len(patient.contrasts), (), generator=generator))
         mri = patient.contrasts[contrast].resample(grids[0])
-        mri = _augmented_mri(mri, patient.anatomy, blobs, generator)
-        seen = _augmented_ius(ius.resample(grids[1]), generator)
+        mri = _cut(_augmented_mri(mri, patient.anatomy, blobs, generator), generator)
+        seen = _cut(_augmented_ius(ius.resample(grids[1]), generator), generator)
+        common = common[(mri.sample(common) > 0) & (seen.sample(common) > 0)]
+        if len(common) < points // 4:
+            continue
         local = torch.rand(2 * points, 3, generator=generator).to(ius.device)
         elsewhere = mri.points_ras(local * (torch.tensor(mri.shape, device=ius.device) - 1))
         pairs.append(Pair(mri, seen, common, elsewhere))
@@ -106,16 +113,15 @@ def draw_pairs(
 
 
 def _crop(
-    centre: torch.Tensor, axes: np.ndarray, shift_mm: np.ndarray, spacing_mm: float
+    centre: torch.Tensor, axes: np.ndarray, shift_mm: np.ndarray, size: int, spacing_mm: float
 ) -> Grid:
-    """A cube of `CROP_MM` near ``centre``, never quite in the same place.
+    """A cube of ``size`` samples a side near ``centre``, never quite in the same place.
 
     Convolutions can tell from their padding how far the border is. Were both crops laid alike
     around the points, that would give every match away, and nothing else would be learned.
     """
-    size = int(CROP_MM / spacing_mm)
     corner = centre.cpu().numpy() + axes @ (shift_mm - (size - 1) * spacing_mm / 2)
-    return Grid((size,) * 3, transform.from_parts(axes * spacing_mm, corner))
+    return Grid((size, size, size), transform.from_parts(axes * spacing_mm, corner))
 
 
 def _inside(points: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -139,6 +145,19 @@ def _common_points(
     chance = (patient.saliency.sample(points) + 0.03) * (patient.anatomy.brain.sample(points) > 0.5)
     keep = torch.rand(len(points), generator=generator).to(points.device) < chance
     return points[keep][:count]
+
+
+def _cut(volume: Volume, generator: torch.Generator) -> Volume:
+    """Empty the far side of up to two random planes: images end anywhere, each elsewhere."""
+    array = volume.array
+    points = Grid.of(volume).points(volume.device)
+    centre = torch.as_tensor(volume.centre_ras, dtype=torch.float32, device=volume.device)
+    for _ in range(int(torch.randint(3, (), generator=generator))):
+        normal = torch.randn(3, generator=generator).to(volume.device)
+        distance = 8 + 26 * float(torch.rand((), generator=generator))
+        outside = (points - centre) @ (normal / normal.norm()) > distance
+        array = torch.where(outside, 0, array)
+    return volume.replaced(array)
 
 
 def _augmented_mri(
@@ -185,4 +204,3 @@ def _augmented_ius(ius: Volume, generator: torch.Generator) -> Volume:
     scaled = rescaled(ius)
     gamma = float(torch.exp(0.3 * torch.randn((), generator=generator)))
     return ius.replaced(scaled.array**gamma)
-
