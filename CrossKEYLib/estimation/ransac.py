@@ -1,0 +1,214 @@
+"""Global rigid estimation from matches of which most are wrong; no start is needed.
+
+Triplets of matches are drawn and kept only where both triangles are wide and agree in their edge
+lengths, which a rigid motion preserves; the survivors are solved in closed form, and all of them
+are scored at once against all matches. The best are locally optimised (Chum et al. 2003), and one
+robust fit ends the search. Neighbouring matches err together, so each counts by the inverse of the
+local density of matches (:func:`independence`): a hundred matches of one spot weigh as one.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..config import EstimateConfig
+from ..errors import EstimationError
+from .kabsch import affine, kabsch
+from .result import RigidResult
+from .triplets import deck, draw_triplets, solve_triplets
+
+_TILE_ELEMENTS = 2_000_000  # squared residuals held at once; small enough for the CPU's cache
+_OPTIMISED = 50  # hypotheses that are locally optimised
+_OPTIMISATION_STEPS = 5
+MIN_INLIERS = 5  # three always fit; fewer than two more say nothing
+_MIN_AFFINE = 12  # three matches for each that an exact affine takes
+_FIRST_CUTOFF = 2.5  # first reach of the robust weights, in inlier thresholds
+_CUTOFF = 1.5  # final reach, likewise
+
+
+def estimate_rigid(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    config: EstimateConfig,
+    generator: torch.Generator,
+    scores: torch.Tensor | None = None,
+) -> RigidResult:
+    """Find ``T_fixed_moving`` from matches, rigid, or affine started from the rigid one.
+
+    Args:
+        points_fixed: ``[K, 3]`` RAS mm.
+        points_moving: ``[K, 3]`` RAS mm, paired row by row.
+        config: thresholds, number of hypotheses, kind of transform.
+        generator: source of randomness; the same state gives the same result.
+        scores: ``[K]``, higher is better; the best match is drawn three times as often as the
+            worst, linearly in rank. All matches count the same in the vote.
+
+    Returns:
+        The transform, or a false result with its reason.
+
+    Raises:
+        EstimationError: shapes that do not belong together, or an unknown ``config.transform``.
+    """
+    if points_fixed.shape != points_moving.shape or points_fixed.shape[1:] != (3,):
+        raise EstimationError(
+            f"paired points [K, 3] expected, got {list(points_fixed.shape)} (fixed) and "
+            f"{list(points_moving.shape)} (moving)"
+        )
+    if config.transform not in ("rigid", "affine"):
+        raise EstimationError(f"transform {config.transform!r} is unknown; use 'rigid' or 'affine'")
+    none = torch.zeros(len(points_fixed), dtype=torch.bool, device=points_fixed.device)
+    if len(points_fixed) < MIN_INLIERS:
+        return RigidResult.failure(
+            f"only {len(points_fixed)} matches, at least {MIN_INLIERS} are needed", none
+        )
+    # Float32 holds centred coordinates to micrometres.
+    centre_fixed, centre_moving = points_fixed.mean(0), points_moving.mean(0)
+    fixed, moving = (points_fixed - centre_fixed).float(), (points_moving - centre_moving).float()
+    weights = independence(fixed, moving, config.cluster_radius_mm)
+
+    triplets = draw_triplets(fixed, moving, deck(weights, scores), config, generator)
+    if not len(triplets):
+        return RigidResult.failure(
+            "no three matches agree in their distances, so no rigid motion explains them", none
+        )
+    matrices = solve_triplets(fixed[triplets], moving[triplets])
+    support = _support(matrices, fixed, moving, weights, config.inlier_threshold_mm)
+    best = torch.topk(support, min(_OPTIMISED, len(support))).indices
+    # What is left is small, and float64 is not on every device.
+    fixed, moving, weights = (x.cpu().double() for x in (fixed, moving, weights))
+    threshold = config.inlier_threshold_mm
+    matrix = _optimise(matrices[best].cpu().double(), fixed, moving, weights, threshold)
+    try:
+        matrix = _refine(matrix, fixed, moving, weights, config)
+    except EstimationError:
+        return RigidResult.failure("the matches that agree are too few or on one line", none)
+    centre_fixed, centre_moving = centre_fixed.cpu().double(), centre_moving.cpu().double()
+    matrix[:3, 3] += centre_fixed - matrix[:3, :3] @ centre_moving
+    return _result(matrix, points_fixed, points_moving, threshold)
+
+
+def independence(
+    points_fixed: torch.Tensor, points_moving: torch.Tensor, radius_mm: float
+) -> torch.Tensor:
+    """How much of an independent observation each match is: ``[K]`` in (0, 1].
+
+    The inverse of the number of matches (itself included) whose two ends both lie nearby, under a
+    Gaussian of ``radius_mm`` on the six coordinates. The sum is an effective number of matches.
+    """
+    ends = torch.cat([points_fixed, points_moving], dim=1) / radius_mm
+    ends = ends - ends.mean(0)
+    step = max(1, _TILE_ELEMENTS // max(1, len(ends)))
+    density = [torch.exp(-0.5 * torch.cdist(e, ends).square()).sum(1) for e in ends.split(step)]
+    return 1 / torch.cat(density).clamp_min(1)
+
+
+def _support(
+    matrices: torch.Tensor,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weights: torch.Tensor,
+    threshold_mm: float,
+) -> torch.Tensor:
+    """Truncated quadratic vote ``[H]`` (MSAC, Torr and Zisserman 2000) of all matches.
+
+    The squared residual is linear in sixteen products of coordinates, so that one matrix product
+    scores hypotheses against matches without ever moving a point.
+    """
+    rotation, shift = matrices[:, :3, :3].float(), matrices[:, :3, 3].float()
+    of_matches = torch.cat(
+        [
+            (fixed[:, :, None] * moving[:, None, :]).flatten(1),
+            fixed,
+            moving,
+            (fixed.square() + moving.square()).sum(1, keepdim=True),
+            torch.ones_like(fixed[:, :1]),
+        ],
+        dim=1,
+    )
+    of_hypotheses = torch.cat(
+        [
+            -2 * rotation.flatten(1),
+            -2 * shift,
+            2 * (rotation.mT @ shift[..., None])[..., 0],
+            torch.ones_like(shift[:, :1]),
+            shift.square().sum(1, keepdim=True),
+        ],
+        dim=1,
+    )
+    step = max(1, _TILE_ELEMENTS // len(fixed))
+    lost = [
+        (h @ of_matches.T).clamp_(0, threshold_mm**2) @ weights for h in of_hypotheses.split(step)
+    ]
+    return (weights.sum() - torch.cat(lost) / threshold_mm**2).nan_to_num(-1.0)
+
+
+def _residuals(matrices: torch.Tensor, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+    """Lengths in mm, ``[..., K]``, of ``p_fixed - T p_moving`` for ``T [..., 4, 4]``."""
+    moved = moving @ matrices[..., :3, :3].mT + matrices[..., None, :3, 3]
+    return (moved - fixed).norm(dim=-1)
+
+
+def _tukey(residuals: torch.Tensor, cutoff_mm: float) -> torch.Tensor:
+    """Weights that fall smoothly from 1 to 0 at the cutoff (Beaton and Tukey 1974)."""
+    return (1 - (residuals / cutoff_mm).square()).clamp_min(0).square()
+
+
+def _optimise(
+    matrices: torch.Tensor,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weights: torch.Tensor,
+    threshold_mm: float,
+) -> torch.Tensor:
+    """Refit a batch of hypotheses a few times to what each explains; the best one, ``[4, 4]``."""
+    for _ in range(_OPTIMISATION_STEPS):
+        robust = weights * _tukey(_residuals(matrices, fixed, moving), 2 * threshold_mm)
+        batch = (len(matrices), *fixed.shape)
+        refitted = kabsch(fixed.expand(batch), moving.expand(batch), robust)
+        matrices = torch.where(refitted.isfinite(), refitted, matrices)
+    vote = (1 - (_residuals(matrices, fixed, moving) / threshold_mm).square()).clamp_min(0)
+    return matrices[torch.argmax(vote @ weights)]
+
+
+def _refine(
+    matrix: torch.Tensor,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weights: torch.Tensor,
+    config: EstimateConfig,
+) -> torch.Tensor:
+    """Iteratively reweighted least squares whose reach shrinks to its final value.
+
+    Raises:
+        EstimationError: the matches that agree do not fix the transform.
+    """
+    steps = max(1, config.refinement_iterations)
+    solvers = [kabsch] if config.transform == "rigid" else [kabsch, affine]
+    for solve in solvers:
+        for step in range(steps):
+            # The second half runs at the final reach, to convergence.
+            reach = _CUTOFF + (_FIRST_CUTOFF - _CUTOFF) * max(0.0, 1 - 2 * step / steps)
+            residuals = _residuals(matrix, fixed, moving)
+            robust = weights * _tukey(residuals, reach * config.inlier_threshold_mm)
+            if solve is affine and int((robust > 0).sum()) < _MIN_AFFINE:
+                raise EstimationError(f"affine: at least {_MIN_AFFINE} agreeing matches expected")
+            matrix = solve(fixed, moving, robust)
+    return matrix
+
+
+def _result(
+    matrix: torch.Tensor,
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    threshold_mm: float,
+) -> RigidResult:
+    residuals = _residuals(matrix, points_fixed.cpu().double(), points_moving.cpu().double())
+    inliers = residuals <= threshold_mm
+    count = int(inliers.sum())
+    on_device = inliers.to(points_fixed.device)
+    if count < MIN_INLIERS:
+        return RigidResult.failure(
+            f"no more than {count} matches agree on one position", torch.zeros_like(on_device)
+        )
+    rms = float(residuals[inliers].square().mean().sqrt())
+    return RigidResult(matrix.numpy(), on_device, rms, count)

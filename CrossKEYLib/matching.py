@@ -1,0 +1,191 @@
+"""Descriptors of two images -> matches: which moving point looks like which fixed point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .config import MatchConfig
+from .errors import EstimationError, InputError
+from .transform import Matrix, apply
+
+_TILE_ELEMENTS = 12_000_000  # similarities held at once (48 MB in float32)
+
+# Tells for fixed candidates [start, stop) which moving queries may take them: bool [N, stop-start].
+_Allowed = Callable[[int, int], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """``indices [K, 2]`` int64, columns (fixed, moving); ``scores [K]`` cosine similarity,
+    higher is better, sorted from best to worst."""
+
+    indices: torch.Tensor
+    scores: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A start: a moving point is sought only within ``capture_radius_mm`` of where
+    ``T_fixed_moving`` (4x4, RAS mm) puts it."""
+
+    T_fixed_moving: Matrix
+    capture_radius_mm: float
+
+
+def match(
+    descriptors_fixed: torch.Tensor,
+    descriptors_moving: torch.Tensor,
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    config: MatchConfig,
+    prior: Prior | None = None,
+) -> Matches:
+    """Pair moving with fixed points by cosine similarity, each moving point at most once.
+
+    ``nearest`` takes the most similar fixed point. ``mutual`` also asks that this fixed point
+    finds the moving one most similar. ``ratio`` is mutual plus Lowe's test (IJCV 2004) on
+    descriptor distances; rivals within ``second_best_radius_mm`` of the best are the same
+    structure and do not count. ``cycle`` asks that the way back ends within
+    ``cycle_tolerance_mm`` of where it began (fixed-point matching, arXiv 2311.15111).
+
+    Args:
+        descriptors_fixed: ``[M, D]``, unit norm.
+        descriptors_moving: ``[N, D]``, unit norm, same device.
+        points_fixed: ``[M, 3]`` RAS mm.
+        points_moving: ``[N, 3]`` RAS mm.
+        config: method, thresholds and the number kept.
+        prior: a start and its capture radius; fixed points beyond it are no candidates, in
+            either direction.
+
+    Returns:
+        At most ``config.max_matches``, best first; none is a valid answer.
+
+    Raises:
+        EstimationError: shapes that do not belong together.
+        InputError: an unknown ``config.method``.
+    """
+    _check(descriptors_fixed, points_fixed, descriptors_moving, points_moving, config)
+    cycle, moved, pool, radius = config.method == "cycle", None, None, math.inf
+    if prior is not None and len(points_moving):
+        moved, radius = apply(prior.T_fixed_moving, points_moving), prior.capture_radius_mm
+        pool = _inside_box(points_fixed, moved, radius)
+        descriptors_fixed, points_fixed = descriptors_fixed[pool], points_fixed[pool]
+    if not len(points_fixed) or not len(points_moving):
+        return _none(points_fixed.device)
+    within = None if moved is None else _within(moved, points_fixed, radius)
+    scores, best = _most_similar(descriptors_moving, descriptors_fixed, within)
+    moving = torch.nonzero(scores > -torch.inf).squeeze(1)
+    if config.method != "nearest":
+        found = best[moving]  # only these need a way back
+        within = None if moved is None else _within(points_fixed[found], moved, radius)
+        _, back = _most_similar(descriptors_fixed[found], descriptors_moving, within)
+        off = (points_moving[back] - points_moving[moving]).norm(dim=1)
+        moving = moving[off <= config.cycle_tolerance_mm if cycle else back == moving]
+    if config.method == "ratio":
+        start = None if moved is None else moved[moving]
+        rivals = _rivals(points_fixed, best[moving], config.second_best_radius_mm, start, radius)
+        second, _ = _most_similar(descriptors_moving[moving], descriptors_fixed, rivals)
+        moving = moving[_distance(scores[moving]) < config.ratio * _distance(second)]
+
+    order = torch.argsort(scores[moving], descending=True, stable=True)[: config.max_matches]
+    moving = moving[order]
+    fixed = best[moving] if pool is None else pool[best[moving]]
+    return Matches(torch.stack([fixed, moving], dim=1), scores[moving])
+
+
+def _none(device: torch.device) -> Matches:
+    none = torch.zeros(0, 2, dtype=torch.int64, device=device)
+    return Matches(none, torch.zeros(0, device=device))
+
+
+def _check(
+    descriptors_fixed: torch.Tensor,
+    points_fixed: torch.Tensor,
+    descriptors_moving: torch.Tensor,
+    points_moving: torch.Tensor,
+    config: MatchConfig,
+) -> None:
+    for side, descriptors, points in (
+        ("fixed", descriptors_fixed, points_fixed),
+        ("moving", descriptors_moving, points_moving),
+    ):
+        if descriptors.ndim != 2 or points.shape != (len(descriptors), 3):
+            raise EstimationError(
+                f"{side}: descriptors [N, D] with points [N, 3] expected, got "
+                f"{list(descriptors.shape)} with {list(points.shape)}"
+            )
+    if descriptors_fixed.shape[1] != descriptors_moving.shape[1]:
+        raise EstimationError(
+            f"descriptors of one model expected, got lengths {descriptors_fixed.shape[1]} (fixed) "
+            f"and {descriptors_moving.shape[1]} (moving); describe both images with the same model"
+        )
+    if config.method not in ("nearest", "mutual", "ratio", "cycle"):
+        raise InputError(
+            f"match method {config.method!r} is unknown; use nearest, mutual, ratio or cycle"
+        )
+
+
+def _most_similar(
+    queries: torch.Tensor, pool: torch.Tensor, allowed: _Allowed | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Best similarity and its pool index for each query; -inf where nothing is allowed.
+
+    Tiled over the pool, so memory does not grow with it.
+    """
+    best = torch.full((len(queries),), -torch.inf, device=queries.device)
+    index = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    step = max(1, _TILE_ELEMENTS // max(1, len(queries)))
+    for start in range(0, len(pool), step):
+        stop = min(start + step, len(pool))
+        similarity = (queries @ pool[start:stop].T).float()
+        if allowed is not None:
+            similarity.masked_fill_(~allowed(start, stop), -torch.inf)
+        tile_best, tile_index = similarity.max(dim=1)
+        better = tile_best > best
+        best = torch.where(better, tile_best, best)
+        index = torch.where(better, tile_index + start, index)
+    return best, index
+
+
+def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    # The matrix-product shortcut loses millimetres' digits far from the origin, so centre first.
+    centre = a.mean(0)
+    return torch.cdist(a - centre, b - centre)
+
+
+def _within(queries: torch.Tensor, pool: torch.Tensor, radius_mm: float) -> _Allowed:
+    return lambda start, stop: _distances(queries, pool[start:stop]) <= radius_mm
+
+
+def _rivals(
+    points_fixed: torch.Tensor,
+    best: torch.Tensor,
+    apart_mm: float,
+    moved: torch.Tensor | None,
+    capture_radius_mm: float,
+) -> _Allowed:
+    """Candidates for second best: away from the best and inside the capture radius."""
+
+    def allowed(start: int, stop: int) -> torch.Tensor:
+        tile = points_fixed[start:stop]
+        mask = _distances(points_fixed[best], tile) > apart_mm
+        return mask if moved is None else mask & (_distances(moved, tile) <= capture_radius_mm)
+
+    return allowed
+
+
+def _inside_box(points: torch.Tensor, moved: torch.Tensor, margin_mm: float) -> torch.Tensor:
+    low, high = moved.amin(0) - margin_mm, moved.amax(0) + margin_mm
+    return torch.nonzero(((points >= low) & (points <= high)).all(dim=1)).squeeze(1)
+
+
+def _distance(similarity: torch.Tensor) -> torch.Tensor:
+    """Euclidean distance of unit vectors; infinite where there is no candidate."""
+    return torch.sqrt((2 - 2 * similarity).clamp_min(0))

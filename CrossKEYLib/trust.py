@@ -1,0 +1,290 @@
+"""How far a registration can be trusted, judged from its matches alone.
+
+Four questions, each answered by a number with a limit: do more matches agree than chance would
+bring about, do independent halves of the matches give the same transform, are the agreeing matches
+spread widely enough to fix a rotation, and how large is the error to expect over the ultrasound?
+The confidence is the product of one logistic curve per question in the logarithm of number over
+limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
+missing evidence on another. The limits are principled guesses, not yet a calibration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from .config import EstimateConfig, TrustConfig
+from .errors import EstimationError
+from .estimation import RigidResult, estimate_rigid
+from .estimation.ransac import MIN_INLIERS, independence
+from .transform import Matrix, apply
+
+_BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
+_WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
+_NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radii
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The evidence for a registration, and the verdict.
+
+    Attributes:
+        n_inliers: matches within the inlier threshold.
+        independent_inliers: how many independent ones they are worth, neighbours counted jointly.
+        chance_inliers: inliers that the same search finds among shuffled matches, mean.
+        chance_deviation: standard deviation of that number.
+        chance_ratio: independent inliers over what chance reaches (mean + 2 deviations).
+        spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
+        inlier_rms_mm: root mean square residual of the inliers.
+        agreement_mm: RMS displacement over the field of view between transforms found anew, with
+            no start, from disjoint halves of the matches; infinite if most halves gave none.
+        deformation_mm: RMS of what neighbouring matches deviate in common from the transform:
+            the tissue has changed shape, or the images show different anatomy.
+        predicted_tre_mm: expected target registration error, mean over the field of view: noise
+            of the fit, half the disagreement of halves, and deformation, in quadrature.
+        confidence: 0 to 1.
+        accepted: whether the transform may be used.
+        reasons: why not, in plain sentences; empty when accepted.
+    """
+
+    n_inliers: int
+    independent_inliers: float
+    chance_inliers: float
+    chance_deviation: float
+    chance_ratio: float
+    spread_mm: float
+    inlier_rms_mm: float
+    agreement_mm: float
+    deformation_mm: float
+    predicted_tre_mm: float
+    confidence: float
+    accepted: bool
+    reasons: list[str]
+
+
+def assess(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    result: RigidResult,
+    fov_points: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+) -> Trust:
+    """Judge a result by the matches it came from.
+
+    Args:
+        points_fixed: ``[K, 3]`` RAS mm, the matches given to the estimation.
+        points_moving: ``[K, 3]`` RAS mm, paired row by row.
+        result: what ``estimate_rigid`` made of them.
+        fov_points: ``[P, 3]`` RAS mm on the moving side, samples of the field of view.
+        config: the settings of that estimation.
+        trust: limits and repeats.
+        generator: the same state gives the same verdict.
+
+    Raises:
+        EstimationError: no field-of-view points.
+    """
+    _check_fov(fov_points)
+    if result.matrix is None:
+        return _refused(f"No transform was found: {result.reason}.")
+    again = replace(config, hypotheses=min(trust.hypotheses, config.hypotheses))
+    fixed_in, moving_in = (p[result.inliers].cpu().double() for p in (points_fixed, points_moving))
+    weights = independence(fixed_in, moving_in, config.cluster_radius_mm)
+    worth = float(weights.sum())
+    chance, chance_worth = _chance(points_fixed, points_moving, again, trust, generator)
+    ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
+    agreement = _agreement(points_fixed, points_moving, fov_points, again, trust, generator)
+    spread = _spread(moving_in, weights)
+    deformation = _deformation(result.matrix, points_fixed, points_moving, config)
+    noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
+    predicted = math.hypot(noise, agreement / 2, deformation)
+    margins = (
+        ratio / trust.min_chance_ratio,
+        trust.max_agreement_mm / max(agreement, 1e-6),
+        spread / trust.min_spread_mm,
+        trust.max_predicted_tre_mm / max(predicted, 1e-6),
+    )
+    confidence = math.prod(_logistic(trust.steepness * math.log2(max(m, 1e-6))) for m in margins)
+    numbers = {
+        "n_inliers": result.n_inliers,
+        "independent_inliers": worth,
+        "chance_inliers": float(chance.mean()),
+        "chance_deviation": float(chance.std(correction=0)),
+        "chance_ratio": ratio,
+        "spread_mm": spread,
+        "inlier_rms_mm": result.rms_mm,
+        "agreement_mm": agreement,
+        "deformation_mm": deformation,
+        "predicted_tre_mm": predicted,
+        "confidence": confidence,
+    }
+    reasons = _reasons(numbers, margins, len(points_fixed), trust)
+    return Trust(**numbers, accepted=not reasons, reasons=reasons)
+
+
+def _check_fov(fov_points: torch.Tensor) -> None:
+    if fov_points.ndim != 2 or fov_points.shape[1] != 3 or not len(fov_points):
+        raise EstimationError(
+            f"fov_points [P, 3] with P > 0 expected, got {list(fov_points.shape)}; "
+            "sample the ultrasound's field of view"
+        )
+
+
+def _refused(reason: str) -> Trust:
+    nan, inf = math.nan, math.inf
+    return Trust(0, 0.0, nan, nan, 0.0, 0.0, nan, inf, nan, inf, 0.0, False, [reason])
+
+
+def _logistic(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))
+
+
+def _blocks(
+    points_moving: torch.Tensor, edge_mm: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cubic cells of a randomly placed grid: corners ``[B, 3]`` mm, block of each point ``[K]``."""
+    offset = torch.rand(3, generator=generator, device=generator.device).to(points_moving)
+    cells = torch.floor(points_moving / edge_mm + offset)
+    corners, block = torch.unique(cells, dim=0, return_inverse=True)
+    return corners * edge_mm, block
+
+
+def _chance(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inliers, and what they are worth, of the best transform for matches without a truth.
+
+    Whole blocks of moving points trade places and keep their fixed ends: a common motion is
+    destroyed, while neighbours that err together, which chance can exploit, go on doing so.
+    """
+    counts, worths = [], []
+    edge = _BLOCK_RADII * config.cluster_radius_mm
+    for _ in range(trust.chance_repeats):
+        corners, block = _blocks(points_moving, edge, generator)
+        order = torch.randperm(len(corners), generator=generator, device=generator.device)
+        shuffled = points_moving + (corners[order.to(block.device)] - corners)[block]
+        found = estimate_rigid(points_fixed, shuffled, config, generator)
+        pair = points_fixed[found.inliers], shuffled[found.inliers]
+        # A search without result may still have had one match less than it needs.
+        counts.append(found.n_inliers if found else MIN_INLIERS - 1)
+        worth = float(independence(*pair, config.cluster_radius_mm).sum()) if found else counts[-1]
+        worths.append(worth)
+    return torch.tensor(counts, dtype=torch.float64), torch.tensor(worths, dtype=torch.float64)
+
+
+def _agreement(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    fov_points: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+) -> float:
+    """Median over random splits of the RMS displacement between two transforms, each found from
+    every other block of matches. Blocks, so that neighbours never support both sides. Its variance
+    is four times that of the whole's error: each half has twice that, and two differ."""
+    displacements = []
+    for _ in range(trust.splits):
+        corners, block = _blocks(points_moving, _BLOCK_RADII * config.cluster_radius_mm, generator)
+        order = torch.randperm(len(corners), generator=generator, device=generator.device)
+        first = (order.to(block.device) % 2 == 0)[block]
+        a = estimate_rigid(points_fixed[first], points_moving[first], config, generator)
+        b = estimate_rigid(points_fixed[~first], points_moving[~first], config, generator)
+        if a.matrix is None or b.matrix is None:
+            displacements.append(math.inf)
+            continue
+        fov = fov_points.cpu().double()
+        apart = apply(a.matrix, fov) - apply(b.matrix, fov)
+        displacements.append(float(apart.square().sum(1).mean().sqrt()))
+    return sorted(displacements)[len(displacements) // 2]
+
+
+def _spread(points: torch.Tensor, weights: torch.Tensor) -> float:
+    share = weights / weights.sum()
+    centred = points - share @ points
+    variances = torch.linalg.eigvalsh(centred.T @ (share[:, None] * centred))
+    return float(variances[1].clamp_min(0).sqrt())
+
+
+def _deformation(
+    matrix: Matrix, points_fixed: torch.Tensor, points_moving: torch.Tensor, config: EstimateConfig
+) -> float:
+    """RMS length in mm of the smooth part of the residuals.
+
+    Noise and wrong matches are independent between neighbours that are not duplicates, so the mean
+    inner product of their residuals holds only what they have in common.
+    """
+    fixed, moving = points_fixed.cpu().double(), points_moving.cpu().double()
+    residuals = apply(matrix, moving) - fixed
+    reach = _WIDE_REACH * config.inlier_threshold_mm
+    robust = (1 - residuals.square().sum(1) / reach**2).clamp_min(0).square()
+    near = robust > 0
+    residuals, robust, moving = residuals[near], robust[near], moving[near]
+    distance = torch.cdist(moving, moving) / config.cluster_radius_mm
+    pair = ((distance > 1) & (distance < _NEIGHBOUR_RADII)) * robust[:, None] * robust[None]
+    common = (pair * (residuals @ residuals.T)).sum() / pair.sum().clamp_min(1e-12)
+    return math.sqrt(max(0.0, float(common)))
+
+
+def _fit_error(
+    matrix: Matrix,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weights: torch.Tensor,
+    fov_points: torch.Tensor,
+    kind: str,
+) -> float:
+    """Expected error in mm, mean over the field of view, that noise in the inliers leaves in a
+    least-squares fit: its covariance, with ``weights`` that sum to the independent inliers.
+    Inliers are float64 on the CPU."""
+    moved = apply(matrix, moving)
+    centre = weights @ moved / weights.sum()
+    design = _design(moved - centre, kind)
+    freedom = max(1.0, 3 * float(weights.sum()) - design.shape[2])
+    variance = float(weights @ (moved - fixed).square().sum(1)) / freedom
+    information = torch.einsum("n,nip,niq->pq", weights, design, design)
+    ridge = 1e-9 * information.diagonal().mean() * torch.eye(len(information)).double()
+    covariance = variance * torch.linalg.inv(information + ridge)
+    at = _design(apply(matrix, fov_points.cpu().double()) - centre, kind)
+    return float(torch.einsum("nip,pq,niq->n", at, covariance, at).clamp_min(0).sqrt().mean())
+
+
+def _design(points: torch.Tensor, kind: str) -> torch.Tensor:
+    """How ``[N, 3]`` points move with the parameters, ``[N, 3, P]``: shift and turn, or affine."""
+    identity = torch.eye(3, dtype=points.dtype).expand(len(points), 3, 3)
+    if kind == "affine":
+        linear = torch.einsum("nij,nk->nijk", identity, points).flatten(2)
+    else:
+        linear = torch.linalg.cross(identity, points[:, None, :].expand(-1, 3, -1)).mT
+    return torch.cat([linear, identity], dim=2)
+
+
+def _reasons(
+    numbers: dict[str, float], margins: tuple[float, ...], n_matches: int, trust: TrustConfig
+) -> list[str]:
+    """A sentence for each limit that is not kept, in the order of ``margins``."""
+    worth = numbers["independent_inliers"]
+    sentences = (
+        f"Counting close neighbours once, only {worth:.0f} of {n_matches} matches agree on one "
+        f"position; chance alone can reach {worth / numbers['chance_ratio']:.0f}.",
+        f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
+        f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
+        f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "
+        f"{trust.min_spread_mm:.1f} mm is needed), so the rotation is uncertain.",
+        f"The expected error over the ultrasound is {numbers['predicted_tre_mm']:.1f} mm; "
+        f"at most {trust.max_predicted_tre_mm:.1f} mm is acceptable.",
+    )
+    reasons = [s for s, margin in zip(sentences, margins, strict=True) if not margin >= 1]
+    if not reasons and numbers["confidence"] < trust.min_confidence:
+        reasons.append(
+            f"Every single check is passed only narrowly: confidence {numbers['confidence']:.2f}, "
+            f"at least {trust.min_confidence:.2f} is needed."
+        )
+    return reasons
