@@ -117,7 +117,7 @@ def _ragged(brain: torch.Tensor, noise: _Noise) -> torch.Tensor:
     them would be all that an encoder learns.
     """
     soft = gaussian(brain, 4.0 / noise.spacing_mm)
-    return torch.sigmoid(40 * (soft + 0.3 * noise.smooth(20) - 0.5 + 0.15 * noise.one()))
+    return torch.sigmoid(40 * (soft + 0.15 * noise.smooth(20) - 0.4 + 0.15 * noise.one()))
 
 
 def _draw_blobs(
@@ -153,7 +153,10 @@ def _interface_echo(
     sheets: torch.Tensor, fluid: torch.Tensor, style: Style, noise: _Noise
 ) -> torch.Tensor:
     """Amplitude of thin fluid and of the walls of large fluid; sheets fade in and out."""
-    lines = style.sheet_gain * sheets * torch.exp(style.fading * noise.smooth(15) - 0.3)
+    # What shines is the pia, a fraction of a millimetre, not the whole width of the fluid.
+    middle = sheets - gaussian(sheets, 2.0 / noise.spacing_mm)
+    thin = torch.lerp(sheets, (2.5 * middle).clamp(0, 1), style.thinness)
+    lines = style.sheet_gain * thin * torch.exp(style.fading * noise.smooth(15) - 0.3)
     walls = style.wall_gain * gradient_magnitude(gaussian(fluid, 0.7))
     return (lines + walls) * _facing(sheets + fluid, style.angle_dependence)
 

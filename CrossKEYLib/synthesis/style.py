@@ -13,6 +13,7 @@ class Style:
 
     tissue_curve: tuple[float, ...]  # echo amplitude at evenly spaced MRI intensities
     sheet_gain: float  # thin fluid sheets (sulci, falx)
+    thinness: float  # 0: a line as wide as the fluid, 1: only its middle
     vessel_gain: float
     wall_gain: float  # rim of large fluid
     fluid_level: float  # share of the echo that large fluid keeps
@@ -50,11 +51,12 @@ class Style:
         return cls(
             tissue_curve=tuple(u(0.5, 1.5) for _ in range(6)),
             sheet_gain=u(6, 25),
+            thinness=u(0.4, 1.0),
             vessel_gain=u(0, 4) if u(0, 1) < 0.7 else 0.0,
             wall_gain=u(3, 15),
             fluid_level=u(0.02, 0.5),
             angle_dependence=poor * u(0.0, 0.9),
-            fading=poor * u(0.2, 1.0),
+            fading=0.2 + poor * u(0.2, 0.8),
             mottle=poor * u(0.05, 0.35),
             shows_surroundings=u(0, 1) < 0.5,
             surroundings=u(0, 1),
@@ -68,6 +70,6 @@ class Style:
             lateral_mm=u(0.4, 0.9),
             lateral_growth=u(0.0, 1.0),
             dynamic_range=u(3.0, 5.5),
-            gamma=u(1.2, 3.5),
-            speckle=poor * u(0.3, 0.9),
+            gamma=u(1.0, 3.0),
+            speckle=0.1 + poor * u(0.2, 0.8),
         )
