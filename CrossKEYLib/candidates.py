@@ -1,8 +1,8 @@
 """Which points of an image are described for matching.
 
-The iUS side takes few, salient points; the MRI side offers every place in the brain where both
-modalities may show structure. A keypoint of the iUS then has a counterpart within half the
-spacing even where a detector would have fired in one image alone.
+The iUS side takes few, salient points; the MRI side offers every place in the brain. A keypoint of
+the iUS then has a counterpart within half the spacing, even where a detector would have fired in
+one image alone.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from .errors import InputError
 from .volume import Grid, Volume, gaussian
 
 
-def fixed_points(saliency: Volume, spacing_mm: float = 2.0, floor: float = 0.02) -> torch.Tensor:
-    """Every ``spacing_mm`` where the saliency of the MRI exceeds ``floor``; ``[M, 3]`` RAS mm."""
-    grid = Grid.around(saliency.corners_ras(), spacing_mm, -spacing_mm / 2)
-    points = grid.points(saliency.device).reshape(-1, 3)
-    return points[saliency.sample(points) > floor]
+def fixed_points(brain: Volume, spacing_mm: float = 2.0) -> torch.Tensor:
+    """Every ``spacing_mm`` along the RAS axes inside the brain mask; ``[M, 3]`` RAS mm."""
+    grid = Grid.around(brain.corners_ras(), spacing_mm, -spacing_mm / 2)
+    points = grid.points(brain.device).reshape(-1, 3)
+    return points[brain.sample(points) > 0.5]
 
 
 def moving_points(ius: Volume, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Random points of the iUS, mostly on what is bright and not mere speckle; ``[N, 3]`` RAS mm.
+    """Random points of the iUS, mostly on thin bright structure; ``[N, 3]`` RAS mm.
 
-    Bright lines are pia, vessels and cyst walls, which the MRI shows as well.
+    Such lines are pia, vessels and cyst walls, which the MRI shows as well. They stand out from
+    their surroundings (a difference of Gaussians), where speckle and the near field do not.
 
     Args:
         ius: scaled to [0, 1], zero outside the field of view.
@@ -33,13 +34,21 @@ def moving_points(ius: Volume, count: int, generator: torch.Generator) -> torch.
     Raises:
         InputError: nothing but zeros.
     """
-    blurred = gaussian(ius.array, [1.0 / float(s) for s in ius.spacing_mm[::-1]])
-    inside = (ius.array > 0).nonzero()
+    filled = (ius.array > 0).float()
+    fine, coarse = (_local_mean(ius, filled, sigma_mm) for sigma_mm in (1.0, 4.0))
+    inside = filled.nonzero()
     if len(inside) == 0:
         raise InputError("the ultrasound is empty: all samples are zero")
-    weight = blurred[tuple(inside.T)].square().cpu()
+    # The floor keeps some points everywhere, should nothing stand out.
+    weight = ((fine - coarse).clamp_min(0) + 0.01)[tuple(inside.T)].cpu()
     if len(weight) > 2**23:  # more categories than torch.multinomial can take
         keep = torch.randperm(len(weight), generator=generator)[: 2**23]
         inside, weight = inside[keep.to(inside.device)], weight[keep]
     chosen = torch.multinomial(weight, min(count, len(weight)), generator=generator)
     return ius.points_ras(inside[chosen.to(inside.device)].float())
+
+
+def _local_mean(ius: Volume, filled: torch.Tensor, sigma_mm: float) -> torch.Tensor:
+    """Gaussian mean over the field of view alone, or its rim would stand out everywhere."""
+    sigmas = [sigma_mm / float(s) for s in ius.spacing_mm[::-1]]
+    return gaussian(ius.array, sigmas) / gaussian(filled, sigmas).clamp_min(1e-3)

@@ -74,6 +74,8 @@ class TrustConfig:
 
     min_confidence: float = 0.5
     min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
+    min_distinctness: float = 1.2  # score of the descriptor field over that of any other place
+    evidence_points: int = 800  # of the field, in re-estimations
     max_agreement_mm: float = 5.0  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 6.0  # second standard deviation of the inlier cloud
     max_predicted_tre_mm: float = 5.0
@@ -97,6 +99,7 @@ class TrainConfig:
     first_share: float = 0.05  # of that angle, at the start
     crops: int = 2  # per synthetic volume
     points: int = 1024  # per crop
+    crop_mm: float = 64.0  # edge of a crop
     temperature: float = 0.07
     exclusion_mm: float = 5.0  # nearer places are no negatives
     evaluations: int = 20  # on held-out styles, over the run
@@ -115,9 +118,11 @@ class RegisterConfig:
     moving_keypoints: int = 4000
     passes: int = 2  # the last ones describe the iUS as the estimate before lays it
     capture_radius_mm: float = 40.0  # around a given start
-    search_rotations: bool = True  # try all orientations when the given one is not trusted
-    search_keypoints: int = 1500
-    search_keep: int = 3  # orientations that get a full attempt
+    search_rotations: bool = True  # try all orientations when the given one is hopeless:
+    search_below: float = 0.2  # confidence
+    search_keypoints: int = 1000
+    search_fixed: int = 20000  # MRI points at most, in that search
+    search_keep: int = 2  # orientations that get a full attempt
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:

@@ -74,8 +74,11 @@ class Model:
             return cls(load_published(path), path.stem)
         saved = load_checkpoint(path, MODEL)
         encoder = build_encoder(saved.config)
-        load_state(encoder, {k: v.float() if v.is_floating_point() else v
-                             for k, v in saved.weights.items()}, path)
+        load_state(
+            encoder,
+            {k: v.float() if v.is_floating_point() else v for k, v in saved.weights.items()},
+            path,
+        )
         extra = saved.extra
         keypoints = None
         if "points" in extra:
@@ -135,19 +138,19 @@ class Model:
         return Described(points, self.encoder.describe(volume, points, turn, modality))
 
 
-def describe_anatomy(model: Model, mri: Volume, saliency: Volume) -> Described:
-    """Keypoints of an MRI: every place where structure is likely, described.
+def describe_brain(model: Model, mri: Volume, brain: Volume) -> Described:
+    """Every place in the brain, described.
 
     Args:
         mri: scaled to [0, 1].
-        saliency: see `Anatomy.saliency`.
+        brain: mask, on any grid in the MRI's world.
 
     Raises:
-        InputError: the MRI shows no structure.
+        InputError: there is too little brain.
     """
-    points = fixed_points(saliency)
+    points = fixed_points(brain)
     if len(points) < MIN_KEYPOINTS:
-        raise InputError("the MRI shows too little structure to find keypoints; is it a brain MRI?")
+        raise InputError("the MRI shows too little brain to register to; is it a brain MRI?")
     return model.describe(mri, points, "mri")
 
 
@@ -192,8 +195,11 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(),
-             "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if not there.get(name.split(":")[0], False):
         raise ModelError(f"device {name!r} is not available here; use auto or cpu")
     return torch.device(name)

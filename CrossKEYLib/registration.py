@@ -14,11 +14,11 @@ from scipy.spatial.transform import Rotation
 
 from .candidates import moving_points
 from .config import RegisterConfig
-from .errors import InputError
-from .estimation import RigidResult, estimate_rigid
+from .estimation import DescriptorField, Evidence, RigidResult, estimate_rigid, locate
 from .matching import Matches, Prior, match
-from .model import Described, Model, describe_anatomy
-from .synthesis.anatomy import read_anatomy
+from .model import Described, Model, describe_brain
+from .plausibility import check_pair
+from .synthesis.anatomy import brain_mask
 from .transform import Matrix
 from .trust import Trust, assess
 from .volume import Volume, rescaled
@@ -65,8 +65,11 @@ class Registration:
         from . import __version__  # __init__ builds on this file
 
         trust = self.trust
-        finite = {k: v if np.isfinite(v) else None for k, v in asdict(trust).items()
-                  if isinstance(v, float)}
+        finite = {
+            k: v if np.isfinite(v) else None
+            for k, v in asdict(trust).items()
+            if isinstance(v, float)
+        }
         return {
             "accepted": trust.accepted,
             "reasons": trust.reasons,
@@ -92,13 +95,13 @@ def register(
     model: Model | None = None,
     *,
     initial: Matrix | None = None,
-    config: RegisterConfig = RegisterConfig(),
+    config: RegisterConfig | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Registration:
     """Register an iUS to an MRI; no start is needed.
 
-    Both are described in the MRI's axes. When the first attempt is not trusted and no start was
+    Both are described in the MRI's axes. When the first attempt is hopeless and no start was
     given, the iUS is described again in each of the 60 rotations of the icosahedron, which lie
     so close that the encoder bridges the rest. A found transform is improved by describing the
     iUS once more as it lies then.
@@ -119,7 +122,7 @@ def register(
         InputError: a volume that cannot be what it is said to be.
         ModelError: the model belongs to another patient's MRI.
     """
-    pipeline = _Pipeline(model or Model.load(), config, seed, progress)
+    pipeline = _Pipeline(model or Model.load(), config or RegisterConfig(), seed, progress)
     return pipeline.run(fixed, moving, initial)
 
 
@@ -128,6 +131,7 @@ class _Attempt:
     moving: Described
     matches: Matches
     result: RigidResult
+    score: float
 
 
 class _Pipeline:
@@ -150,17 +154,19 @@ class _Pipeline:
 
     def run(self, fixed: Volume, moving: Volume, initial: Matrix | None) -> Registration:
         start = time.perf_counter()
+        check_pair(fixed, moving)
         self.model.check_belongs_to(fixed)
         with self.stage("keypoints"):
             ius = rescaled(moving)
-            check_ultrasound(ius)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
+        self.field = DescriptorField(described.points, described.descriptors)
         rotation = np.eye(3) if initial is None else _rotation_of(initial)
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         attempt = self._attempt(described, ius, points, rotation, prior)
         trust = self._assess(described, attempt, ius)
-        if not trust.accepted and initial is None and self.config.search_rotations:
+        lost = trust.confidence < self.config.search_below
+        if lost and initial is None and self.config.search_rotations:
             for rotation in self._promising_rotations(described, ius, points):
                 other = self._attempt(described, ius, points, rotation, None)
                 other_trust = self._assess(described, other, ius)
@@ -183,8 +189,7 @@ class _Pipeline:
 
     def _describe_fixed(self, fixed: Volume) -> Described:
         with self.stage("MRI descriptors"):
-            saliency = read_anatomy([fixed]).saliency()
-            return describe_anatomy(self.model, rescaled(fixed), saliency)
+            return describe_brain(self.model, rescaled(fixed), brain_mask(fixed))
 
     def _attempt(
         self,
@@ -195,14 +200,12 @@ class _Pipeline:
         prior: Prior | None,
     ) -> _Attempt:
         """Describe, match, estimate; then again as the estimate lays the iUS."""
-        best = self._once(fixed, ius, points, rotation, prior, self.config)
+        best = self._once(fixed, ius, points, rotation, prior)
         for _ in range(self.config.passes - 1):
             if best.result.matrix is None:
                 break
-            again = self._once(
-                fixed, ius, points, _rotation_of(best.result.matrix), prior, self.config
-            )
-            if not again.result or again.result.n_inliers < 0.9 * best.result.n_inliers:
+            again = self._once(fixed, ius, points, _rotation_of(best.result.matrix), prior)
+            if again.score < best.score:
                 break
             best = again
         return best
@@ -214,21 +217,42 @@ class _Pipeline:
         points: torch.Tensor,
         rotation: np.ndarray,
         prior: Prior | None,
-        config: RegisterConfig,
     ) -> _Attempt:
-        with self.stage("iUS descriptors"):
-            # Seen along these axes the iUS is oriented as the MRI is seen along RAS.
-            moving = self.model.describe(ius, points, "ius", rotation.T)
-        with self.stage("matching"):
-            matches = match(
-                fixed.descriptors, moving.descriptors, fixed.points, points, config.match, prior
-            )
+        moving = self._describe_moving(ius, points, rotation)
+        matches = self._match(fixed, moving, prior)
         with self.stage("estimation"):
             a, b = matches.indices.T
-            result = estimate_rigid(
-                fixed.points[a], points[b], config.estimate, self.generator, matches.scores
+            evidence = self._evidence(moving)
+            result = locate(
+                fixed.points[a],
+                points[b],
+                self.config.estimate,
+                self.generator,
+                matches.scores,
+                evidence,
             )
-        return _Attempt(moving, matches, result)
+        return _Attempt(moving, matches, result, _score(evidence, result))
+
+    def _describe_moving(
+        self, ius: Volume, points: torch.Tensor, rotation: np.ndarray
+    ) -> Described:
+        """The iUS seen along axes in which it is oriented as the MRI is along RAS."""
+        with self.stage("iUS descriptors"):
+            return self.model.describe(ius, points, "ius", rotation.T)
+
+    def _match(self, fixed: Described, moving: Described, prior: Prior | None) -> Matches:
+        with self.stage("matching"):
+            return match(
+                fixed.descriptors,
+                moving.descriptors,
+                fixed.points,
+                moving.points,
+                self.config.match,
+                prior,
+            )
+
+    def _evidence(self, moving: Described) -> Evidence:
+        return Evidence(self.field, moving.points, moving.descriptors)
 
     def _promising_rotations(
         self, fixed: Described, ius: Volume, points: torch.Tensor
@@ -236,20 +260,30 @@ class _Pipeline:
         """Rotations in which a quick look finds most agreement, best first."""
         group = Rotation.create_group("I")
         rotations = group[np.argsort(group.magnitude())[1:]].as_matrix()
-        quick = replace(
-            self.config,
-            match=replace(self.config.match, max_matches=self.config.search_keypoints),
-            estimate=replace(self.config.estimate, hypotheses=4000),
-        )
-        few = points[: self.config.search_keypoints]
-        found = [
-            self._once(fixed, ius, few, rotation, None, quick).result for rotation in rotations
-        ]
-        order = np.argsort([-result.n_inliers for result in found])[: self.config.search_keep]
-        # Start from the rotation that was found, which is nearer than the one that was tried.
-        return [
-            _rotation_of(m) if (m := found[i].matrix) is not None else rotations[i] for i in order
-        ]
+        config = self.config
+        stride = 1 + len(fixed) // config.search_fixed
+        few = Described(fixed.points[::stride], fixed.descriptors[::stride])
+        some = points[: config.search_keypoints]
+        scores, matrices = [], []
+        for rotation in rotations:
+            moving = self._describe_moving(ius, some, rotation)
+            matches = self._match(few, moving, None)
+            with self.stage("rotation search"):
+                a, b = matches.indices.T
+                evidence = self._evidence(moving)
+                result = estimate_rigid(
+                    few.points[a],
+                    some[b],
+                    replace(config.estimate, hypotheses=4000, transform="rigid"),
+                    self.generator,
+                    matches.scores,
+                    evidence,
+                )
+                # The rotation that was found is nearer than the one that was tried.
+                matrices.append(rotation if result.matrix is None else result.matrix)
+                scores.append(_score(evidence, result))
+        order = np.argsort(scores)[::-1][: config.search_keep]
+        return [_rotation_of(matrices[i]) for i in order]
 
     def _assess(self, fixed: Described, attempt: _Attempt, ius: Volume) -> Trust:
         with self.stage("trust"):
@@ -265,25 +299,18 @@ class _Pipeline:
                 self.config.estimate,
                 self.config.trust,
                 self.generator,
+                self._evidence(attempt.moving),
             )
 
 
-def check_ultrasound(ius: Volume) -> None:
-    """Refuse what cannot be a reconstructed iUS (volume scaled to [0, 1]).
-
-    Raises:
-        InputError: too little field of view to register.
-    """
-    voxel = abs(float(np.linalg.det(ius.ijk_to_ras[:3, :3])))
-    millilitres = float((ius.array > 0).sum()) * voxel / 1000
-    if millilitres < 5:
-        raise InputError(
-            f"the ultrasound covers only {millilitres:.1f} ml; expected at least 5 ml of brain"
-        )
+def _score(evidence: Evidence, result: RigidResult) -> float:
+    """How well the descriptors agree at a result's transform; minus infinity without one."""
+    if result.matrix is None:
+        return -np.inf
+    return float(evidence(torch.from_numpy(result.matrix)[None]))
 
 
 def _rotation_of(matrix: Matrix) -> np.ndarray:
     """Rotation nearest to the linear part."""
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
-

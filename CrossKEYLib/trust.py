@@ -13,16 +13,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from .config import EstimateConfig, TrustConfig
 from .errors import EstimationError
-from .estimation import RigidResult, estimate_rigid
+from .estimation import Evidence, RigidResult, locate
 from .estimation.ransac import MIN_INLIERS, independence
-from .transform import Matrix, apply
+from .transform import Matrix, about, apply
 
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
 _WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
+_RIVALS = 600  # other places looked at
+_CLIMBS = 4  # the best of which are climbed from
+_RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG = 15.0, 20.0  # standard deviations per axis
+_ELSEWHERE_MM = 12.0  # displacement that makes another place
 _NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radii
 
 
@@ -36,6 +42,8 @@ class Trust:
         chance_inliers: inliers that the same search finds among shuffled matches, mean.
         chance_deviation: standard deviation of that number.
         chance_ratio: independent inliers over what chance reaches (mean + 2 deviations).
+        distinctness: the score of the descriptors over the best that any other place reaches;
+            infinite when no descriptors were given.
         spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
         inlier_rms_mm: root mean square residual of the inliers.
         agreement_mm: RMS displacement over the field of view between transforms found anew, with
@@ -54,6 +62,7 @@ class Trust:
     chance_inliers: float
     chance_deviation: float
     chance_ratio: float
+    distinctness: float
     spread_mm: float
     inlier_rms_mm: float
     agreement_mm: float
@@ -72,8 +81,9 @@ def assess(
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
+    evidence: Evidence | None = None,
 ) -> Trust:
-    """Judge a result by the matches it came from.
+    """Judge a result by the matches it came from, and by the descriptors behind them.
 
     Args:
         points_fixed: ``[K, 3]`` RAS mm, the matches given to the estimation.
@@ -83,6 +93,9 @@ def assess(
         config: the settings of that estimation.
         trust: limits and repeats.
         generator: the same state gives the same verdict.
+        evidence: descriptors of both images, when they took part in the estimation. The score
+            that the transform reaches then takes the place of the inliers in the comparison
+            with chance: it uses all points where inliers use the few best.
 
     Raises:
         EstimationError: no field-of-view points.
@@ -94,15 +107,24 @@ def assess(
     fixed_in, moving_in = (p[result.inliers].cpu().double() for p in (points_fixed, points_moving))
     weights = independence(fixed_in, moving_in, config.cluster_radius_mm)
     worth = float(weights.sum())
-    chance, chance_worth = _chance(points_fixed, points_moving, again, trust, generator)
+    few = None if evidence is None else _thinned(evidence, trust.evidence_points, generator)
+    chance, chance_worth, rivals = _chance(
+        points_fixed, points_moving, result.matrix, fov_points, again, trust, generator, few
+    )
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
-    agreement = _agreement(points_fixed, points_moving, fov_points, again, trust, generator)
+    distinctness = math.inf
+    if few is not None:
+        reached = float(few(torch.from_numpy(result.matrix)[None]))
+        rivals.append(_rival(result.matrix, few, fov_points, generator))
+        distinctness = max(reached, 0.0) / max(*rivals, 1e-6)
+    agreement = _agreement(points_fixed, points_moving, fov_points, again, trust, generator, few)
     spread = _spread(moving_in, weights)
     deformation = _deformation(result.matrix, points_fixed, points_moving, config)
     noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
     predicted = math.hypot(noise, agreement / 2, deformation)
     margins = (
         ratio / trust.min_chance_ratio,
+        distinctness / trust.min_distinctness,
         trust.max_agreement_mm / max(agreement, 1e-6),
         spread / trust.min_spread_mm,
         trust.max_predicted_tre_mm / max(predicted, 1e-6),
@@ -114,6 +136,7 @@ def assess(
         "chance_inliers": float(chance.mean()),
         "chance_deviation": float(chance.std(correction=0)),
         "chance_ratio": ratio,
+        "distinctness": distinctness,
         "spread_mm": spread,
         "inlier_rms_mm": result.rms_mm,
         "agreement_mm": agreement,
@@ -135,7 +158,7 @@ def _check_fov(fov_points: torch.Tensor) -> None:
 
 def _refused(reason: str) -> Trust:
     nan, inf = math.nan, math.inf
-    return Trust(0, 0.0, nan, nan, 0.0, 0.0, nan, inf, nan, inf, 0.0, False, [reason])
+    return Trust(0, 0.0, nan, nan, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0, False, [reason])
 
 
 def _logistic(log_odds: float) -> float:
@@ -152,31 +175,74 @@ def _blocks(
     return corners * edge_mm, block
 
 
+def _thinned(evidence: Evidence, count: int, generator: torch.Generator) -> Evidence:
+    order = torch.randperm(len(evidence.points), generator=generator, device=generator.device)
+    return evidence.part(order[:count].to(evidence.points.device))
+
+
 def _chance(
     points_fixed: torch.Tensor,
     points_moving: torch.Tensor,
+    matrix: Matrix,
+    fov_points: torch.Tensor,
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inliers, and what they are worth, of the best transform for matches without a truth.
+    evidence: Evidence | None,
+) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
+    """The best that the same search finds in matches without a truth: inliers, independent
+    inliers, and scores of places other than the one at ``matrix``.
 
     Whole blocks of moving points trade places and keep their fixed ends: a common motion is
     destroyed, while neighbours that err together, which chance can exploit, go on doing so.
     """
+    rivals = []
     counts, worths = [], []
     edge = _BLOCK_RADII * config.cluster_radius_mm
     for _ in range(trust.chance_repeats):
         corners, block = _blocks(points_moving, edge, generator)
         order = torch.randperm(len(corners), generator=generator, device=generator.device)
         shuffled = points_moving + (corners[order.to(block.device)] - corners)[block]
-        found = estimate_rigid(points_fixed, shuffled, config, generator)
+        found = locate(points_fixed, shuffled, config, generator)
         pair = points_fixed[found.inliers], shuffled[found.inliers]
         # A search without result may still have had one match less than it needs.
         counts.append(found.n_inliers if found else MIN_INLIERS - 1)
         worth = float(independence(*pair, config.cluster_radius_mm).sum()) if found else counts[-1]
         worths.append(worth)
-    return torch.tensor(counts, dtype=torch.float64), torch.tensor(worths, dtype=torch.float64)
+        if evidence is not None:
+            other = locate(points_fixed, shuffled, config, generator, evidence=evidence).matrix
+            if other is not None and _apart(matrix, other, fov_points) > _ELSEWHERE_MM:
+                rivals.append(float(evidence(torch.from_numpy(other)[None])))
+    numbers = (torch.tensor(x, dtype=torch.float64) for x in (counts, worths))
+    return *numbers, rivals
+
+
+def _rival(
+    matrix: Matrix, evidence: Evidence, fov_points: torch.Tensor, generator: torch.Generator
+) -> float:
+    """Best score of the descriptors at any other place that a wide random search climbs to."""
+    centre = fov_points.double().mean(0).cpu().numpy()
+    noise = torch.randn(_RIVALS, 6, generator=generator, dtype=torch.float64).numpy()
+    shifts = noise[:, 3:] * _RIVAL_SPREAD_MM
+    turns = Rotation.from_rotvec(np.radians(_RIVAL_SPREAD_DEG) * noise[:, :3]).as_matrix()
+    tries = np.stack([matrix @ about(centre, *pair) for pair in zip(turns, shifts, strict=True)])
+    far = np.array([_apart(matrix, other, fov_points) > _ELSEWHERE_MM for other in tries])
+    tries = tries[far]
+    scores = evidence(torch.from_numpy(tries))
+    best = 0.0
+    for index in scores.topk(min(_CLIMBS, len(scores))).indices.tolist():
+        top = evidence.refined(tries[index], generator)
+        if _apart(matrix, top, fov_points) > _ELSEWHERE_MM:
+            best = max(best, float(evidence(torch.from_numpy(top)[None])))
+        else:  # it climbed back to the place itself, so only where it began is elsewhere
+            best = max(best, float(scores[index]))
+    return best
+
+
+def _apart(a: Matrix, b: Matrix, fov_points: torch.Tensor) -> float:
+    """RMS displacement (mm) over the field of view between two transforms."""
+    fov = fov_points.cpu().double()
+    return float((apply(a, fov) - apply(b, fov)).square().sum(1).mean().sqrt())
 
 
 def _agreement(
@@ -186,24 +252,36 @@ def _agreement(
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
+    evidence: Evidence | None,
 ) -> float:
     """Median over random splits of the RMS displacement between two transforms, each found from
-    every other block of matches. Blocks, so that neighbours never support both sides. Its variance
-    is four times that of the whole's error: each half has twice that, and two differ."""
+    the matches (and evidence) in every other block. Blocks, so that neighbours never support both
+    sides. Its variance is four times that of the whole's error: each half has twice that, and two
+    differ."""
     displacements = []
+    edge = _BLOCK_RADII * config.cluster_radius_mm
     for _ in range(trust.splits):
-        corners, block = _blocks(points_moving, _BLOCK_RADII * config.cluster_radius_mm, generator)
-        order = torch.randperm(len(corners), generator=generator, device=generator.device)
-        first = (order.to(block.device) % 2 == 0)[block]
-        a = estimate_rigid(points_fixed[first], points_moving[first], config, generator)
-        b = estimate_rigid(points_fixed[~first], points_moving[~first], config, generator)
-        if a.matrix is None or b.matrix is None:
+        offset = torch.rand(3, generator=generator, device=generator.device).to(points_moving)
+        side = _even_block(points_moving, edge, offset)
+        sides = None if evidence is None else _even_block(evidence.points, edge, offset)
+        found = []
+        for even in (True, False):
+            part = None if evidence is None else evidence.part(sides == even)
+            half = side == even
+            found.append(
+                locate(points_fixed[half], points_moving[half], config, generator, evidence=part)
+            )
+        a, b = (result.matrix for result in found)
+        if a is None or b is None:
             displacements.append(math.inf)
             continue
-        fov = fov_points.cpu().double()
-        apart = apply(a.matrix, fov) - apply(b.matrix, fov)
-        displacements.append(float(apart.square().sum(1).mean().sqrt()))
+        displacements.append(_apart(a, b, fov_points))
     return sorted(displacements)[len(displacements) // 2]
+
+
+def _even_block(points: torch.Tensor, edge_mm: float, offset: torch.Tensor) -> torch.Tensor:
+    """Bool ``[K]``: which points lie on the white fields of a 3D chessboard."""
+    return torch.floor(points / edge_mm + offset).sum(1) % 2 == 0
 
 
 def _spread(points: torch.Tensor, weights: torch.Tensor) -> float:
@@ -267,13 +345,18 @@ def _design(points: torch.Tensor, kind: str) -> torch.Tensor:
 
 
 def _reasons(
-    numbers: dict[str, float], margins: tuple[float, ...], n_matches: int, trust: TrustConfig
+    numbers: dict[str, float],
+    margins: tuple[float, ...],
+    n_matches: int,
+    trust: TrustConfig,
 ) -> list[str]:
     """A sentence for each limit that is not kept, in the order of ``margins``."""
     worth = numbers["independent_inliers"]
     sentences = (
         f"Counting close neighbours once, only {worth:.0f} of {n_matches} matches agree on one "
-        f"position; chance alone can reach {worth / numbers['chance_ratio']:.0f}.",
+        f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}.",
+        f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
+        f"best other place; at least {trust.min_distinctness:.2f} times is needed.",
         f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
         f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
         f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "

@@ -45,7 +45,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())  # errors of delayed writing must show before the rename
         os.replace(temporary, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         _remove(temporary)
 
@@ -61,7 +61,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         temporary.touch(exist_ok=False)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         _remove(temporary)
 
@@ -85,7 +85,7 @@ def _beside(path: Path) -> Path:
         if path.exists() and not path.is_file():  # a rename would replace even a device
             raise InputError(f"cannot write {path}: it is not a plain file; choose another name")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     return path.with_name(f".{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
 
 
@@ -94,7 +94,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError) -> InputError:
+    """What to say about ``error`` met when writing ``path``."""
     reason = REMEDIES.get(error.errno or 0, f"{error.strerror or error}; write elsewhere")
     return InputError(f"cannot write {path}: {reason}")
 

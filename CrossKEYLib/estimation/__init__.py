@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from .field import DescriptorField, Evidence
 from .kabsch import affine, kabsch
+from .locate import locate
 from .ransac import estimate_rigid
 from .result import RigidResult
 
-__all__ = ["RigidResult", "affine", "estimate_rigid", "kabsch"]
+__all__ = [
+    "DescriptorField",
+    "Evidence",
+    "RigidResult",
+    "affine",
+    "estimate_rigid",
+    "kabsch",
+    "locate",
+]

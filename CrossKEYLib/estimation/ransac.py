@@ -9,17 +9,24 @@ local density of matches (:func:`independence`): a hundred matches of one spot w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ..config import EstimateConfig
 from ..errors import EstimationError
+from ..transform import Matrix
 from .kabsch import affine, kabsch
 from .result import RigidResult
 from .triplets import deck, draw_triplets, solve_triplets
 
 _TILE_ELEMENTS = 2_000_000  # squared residuals held at once; small enough for the CPU's cache
 _OPTIMISED = 50  # hypotheses that are locally optimised
+_JUDGED = 400  # the same, when something better than the vote decides between them
 _OPTIMISATION_STEPS = 5
+# Scores [H] of transforms [H, 4, 4] (T_fixed_moving, RAS mm), higher is better.
+Judge = Callable[[torch.Tensor], torch.Tensor]
+
 MIN_INLIERS = 5  # three always fit; fewer than two more say nothing
 _MIN_AFFINE = 12  # three matches for each that an exact affine takes
 _FIRST_CUTOFF = 2.5  # first reach of the robust weights, in inlier thresholds
@@ -32,6 +39,7 @@ def estimate_rigid(
     config: EstimateConfig,
     generator: torch.Generator,
     scores: torch.Tensor | None = None,
+    judge: Judge | None = None,
 ) -> RigidResult:
     """Find ``T_fixed_moving`` from matches, rigid, or affine started from the rigid one.
 
@@ -42,6 +50,8 @@ def estimate_rigid(
         generator: source of randomness; the same state gives the same result.
         scores: ``[K]``, higher is better; the best match is drawn three times as often as the
             worst, linearly in rank. All matches count the same in the vote.
+        judge: decides between the best hypotheses in place of the vote; the transform it prefers
+            is returned as it is when rigid, since it knows more than the matches do.
 
     Returns:
         The transform, or a false result with its reason.
@@ -73,18 +83,72 @@ def estimate_rigid(
         )
     matrices = solve_triplets(fixed[triplets], moving[triplets])
     support = _support(matrices, fixed, moving, weights, config.inlier_threshold_mm)
-    best = torch.topk(support, min(_OPTIMISED, len(support))).indices
+    best = torch.topk(support, min(_JUDGED if judge else _OPTIMISED, len(support))).indices
     # What is left is small, and float64 is not on every device.
     fixed, moving, weights = (x.cpu().double() for x in (fixed, moving, weights))
     threshold = config.inlier_threshold_mm
-    matrix = _optimise(matrices[best].cpu().double(), fixed, moving, weights, threshold)
-    try:
-        matrix = _refine(matrix, fixed, moving, weights, config)
-    except EstimationError:
-        return RigidResult.failure("the matches that agree are too few or on one line", none)
+    matrices = _optimise(matrices[best].cpu().double(), fixed, moving, weights, threshold)
     centre_fixed, centre_moving = centre_fixed.cpu().double(), centre_moving.cpu().double()
-    matrix[:3, 3] += centre_fixed - matrix[:3, :3] @ centre_moving
-    return _result(matrix, points_fixed, points_moving, threshold)
+    if judge is None:
+        votes = _vote(matrices, fixed, moving, weights, threshold)
+    else:
+        votes = judge(_uncentred(matrices, centre_fixed, centre_moving)).cpu()
+    matrix = matrices[torch.argmax(votes)]
+    if judge is None or config.transform == "affine":
+        try:
+            matrix = _refine(matrix, fixed, moving, weights, config)
+        except EstimationError:
+            return RigidResult.failure("the matches that agree are too few or on one line", none)
+    matrix = _uncentred(matrix, centre_fixed, centre_moving)
+    return result_of(matrix.numpy(), points_fixed, points_moving, threshold)
+
+
+def result_of(
+    matrix: Matrix,
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    threshold_mm: float,
+) -> RigidResult:
+    """The result that a given ``T_fixed_moving`` makes of paired points ``[K, 3]`` (RAS mm)."""
+    residuals = _residuals(
+        torch.from_numpy(matrix), points_fixed.cpu().double(), points_moving.cpu().double()
+    )
+    inliers = residuals <= threshold_mm
+    count = int(inliers.sum())
+    on_device = inliers.to(points_fixed.device)
+    if count < MIN_INLIERS:
+        return RigidResult.failure(
+            f"no more than {count} matches agree on one position", torch.zeros_like(on_device)
+        )
+    rms = float(residuals[inliers].square().mean().sqrt())
+    return RigidResult(matrix, on_device, rms, count)
+
+
+def affine_from(
+    matrix: Matrix, points_fixed: torch.Tensor, points_moving: torch.Tensor, config: EstimateConfig
+) -> RigidResult:
+    """A robust affine fit to paired points ``[K, 3]`` (RAS mm), started from a rigid transform."""
+    fixed, moving = points_fixed.cpu().double(), points_moving.cpu().double()
+    centre_fixed, centre_moving = fixed.mean(0), moving.mean(0)
+    start = _uncentred(torch.from_numpy(matrix), -centre_fixed, -centre_moving)
+    fixed, moving = fixed - centre_fixed, moving - centre_moving
+    weights = independence(fixed, moving, config.cluster_radius_mm)
+    try:
+        fitted = _refine(start, fixed, moving, weights, config)
+    except EstimationError:
+        none = torch.zeros(len(fixed), dtype=torch.bool, device=points_fixed.device)
+        return RigidResult.failure("too few matches agree to fit an affine transform", none)
+    whole = _uncentred(fitted, centre_fixed, centre_moving).numpy()
+    return result_of(whole, points_fixed, points_moving, config.inlier_threshold_mm)
+
+
+def _uncentred(
+    matrices: torch.Tensor, centre_fixed: torch.Tensor, centre_moving: torch.Tensor
+) -> torch.Tensor:
+    """Transforms ``[..., 4, 4]`` of centred points, for the points as they are."""
+    whole = matrices.clone()
+    whole[..., :3, 3] += centre_fixed - matrices[..., :3, :3] @ centre_moving
+    return whole
 
 
 def independence(
@@ -160,14 +224,25 @@ def _optimise(
     weights: torch.Tensor,
     threshold_mm: float,
 ) -> torch.Tensor:
-    """Refit a batch of hypotheses a few times to what each explains; the best one, ``[4, 4]``."""
+    """Refit a batch of hypotheses a few times to what each explains; ``[H, 4, 4]``."""
     for _ in range(_OPTIMISATION_STEPS):
         robust = weights * _tukey(_residuals(matrices, fixed, moving), 2 * threshold_mm)
         batch = (len(matrices), *fixed.shape)
         refitted = kabsch(fixed.expand(batch), moving.expand(batch), robust)
         matrices = torch.where(refitted.isfinite(), refitted, matrices)
-    vote = (1 - (_residuals(matrices, fixed, moving) / threshold_mm).square()).clamp_min(0)
-    return matrices[torch.argmax(vote @ weights)]
+    return matrices
+
+
+def _vote(
+    matrices: torch.Tensor,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weights: torch.Tensor,
+    threshold_mm: float,
+) -> torch.Tensor:
+    """Support of each transform ``[H]``, falling quadratically to zero at the threshold."""
+    shares = 1 - (_residuals(matrices, fixed, moving) / threshold_mm).square()
+    return shares.clamp_min(0) @ weights
 
 
 def _refine(
@@ -195,20 +270,3 @@ def _refine(
             matrix = solve(fixed, moving, robust)
     return matrix
 
-
-def _result(
-    matrix: torch.Tensor,
-    points_fixed: torch.Tensor,
-    points_moving: torch.Tensor,
-    threshold_mm: float,
-) -> RigidResult:
-    residuals = _residuals(matrix, points_fixed.cpu().double(), points_moving.cpu().double())
-    inliers = residuals <= threshold_mm
-    count = int(inliers.sum())
-    on_device = inliers.to(points_fixed.device)
-    if count < MIN_INLIERS:
-        return RigidResult.failure(
-            f"no more than {count} matches agree on one position", torch.zeros_like(on_device)
-        )
-    rms = float(residuals[inliers].square().mean().sqrt())
-    return RigidResult(matrix.numpy(), on_device, rms, count)

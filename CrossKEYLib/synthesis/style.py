@@ -52,7 +52,7 @@ class Style:
             tissue_curve=tuple(u(0.5, 1.5) for _ in range(6)),
             sheet_gain=u(6, 25),
             thinness=u(0.4, 1.0),
-            vessel_gain=u(0, 4) if u(0, 1) < 0.7 else 0.0,
+            vessel_gain=u(0, 10) if u(0, 1) < 0.6 else 0.0,
             wall_gain=u(3, 15),
             fluid_level=u(0.02, 0.5),
             angle_dependence=poor * u(0.0, 0.9),

@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..errors import ModelError
 
-@contextmanager
-def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
-    """Join the group that ``torchrun`` announces; yields (rank, world size), (0, 1) without one."""
+
+def join(device: torch.device) -> tuple[int, int]:
+    """Join the group that ``torchrun`` announces, once for the life of this process.
+
+    Returns:
+        Rank and number of processes; (0, 1) without ``torchrun``.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield 0, 1
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield dist.get_rank(), world
-    finally:
-        dist.destroy_process_group()
+        return 0, 1
+    if not dist.is_initialized():  # joining anew after leaving waits for ever
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return dist.get_rank(), world
+
+
+def own_device(device: torch.device | str) -> torch.device:
+    """The device for this process: under ``torchrun``, "cuda" means a GPU of its own."""
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files, also before it joins."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def check_together(step: int) -> None:
+    """Refuse to start where the processes do not stand at the same step.
+
+    Raises:
+        ModelError: this process found no checkpoint, or an older one than another process.
+    """
+    latest = largest(step)
+    if step != latest:
+        raise ModelError(
+            f"this process would start at step {step}, another one at {latest:.0f}; "
+            "put the checkpoint where all processes can read it"
+        )
+
+
+def same_start(model: nn.Module) -> None:
+    """Give every process the first one's weights and statistics."""
+    if dist.is_initialized():
+        for tensor in model.state_dict().values():
+            message = tensor.contiguous()  # weights may lie channels last
+            dist.broadcast(message, 0)
+            tensor.copy_(message)
 
 
 def average(tensors: list[torch.Tensor]) -> None:

@@ -162,14 +162,17 @@ def _cut(volume: Volume, generator: torch.Generator) -> Volume:
 def _augmented_mri(
     mri: Volume, anatomy: Anatomy, blobs: torch.Tensor | None, generator: torch.Generator
 ) -> Volume:
-    """Random monotone intensity curve, bias, noise, blur, spots, and what surrounds the brain."""
+    """Random intensity curve (mostly rising), bias, noise, blur, spots, and surroundings."""
 
     def u(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
     x, device = mri.array, mri.device
     steps = torch.rand(8, generator=generator) + 0.15
-    curve = torch.cat([torch.zeros(1), steps.cumsum(0) / steps.sum()]).to(device)
+    if u(0, 1) < 0.25:  # contrasts never seen: tissues may trade places
+        steps = steps - 1.2 * torch.rand(8, generator=generator)
+    rising = torch.cat([torch.zeros(1), steps.cumsum(0)])
+    curve = ((rising - rising.amin()) / (rising.amax() - rising.amin())).to(device)
     curve = torch.lerp(torch.linspace(0, 1, 9, device=device), curve, u(0, 1))
     place = x.clamp(0, 1) * 8
     left = place.long().clamp_max(7)

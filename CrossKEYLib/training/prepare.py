@@ -12,7 +12,7 @@ from ..config import SiftConfig, TrainConfig
 from ..descriptors.dense import DenseEncoder
 from ..errors import InputError, ModelError
 from ..heatmap import heatmap
-from ..model import Model, describe_anatomy, fingerprints
+from ..model import Model, describe_brain, fingerprints
 from ..sift3d import detect
 from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.simulator import simulate
@@ -24,7 +24,7 @@ HEATMAP_STYLES = 6  # synthetic volumes whose keypoints are counted
 HEATMAP_SIFT = SiftConfig(peak_threshold=0.05, corner_threshold=0.0)  # many, weak ones too
 SYNTHETIC_SEED = 77
 
-PATIENT = TrainConfig(learning_rate=5e-4, first_share=1.0)  # starts from a trained encoder
+PATIENT = TrainConfig(learning_rate=2e-4, first_share=1.0)  # starts from a trained encoder
 
 
 def prepare(
@@ -92,13 +92,13 @@ def prepare(
     )
     tell("MRI descriptors")
     model = Model(encoder, name, marks, None, {**history, "start": start.name})
-    return replace(model, keypoints=describe_anatomy(model, scaled[0], saliency))
+    return replace(model, keypoints=describe_brain(model, scaled[0], anatomy.brain))
 
 
 def keypoint_saliency(
     contrasts: Sequence[Volume], anatomy: Anatomy, synthetic: Sequence[Volume]
 ) -> Volume:
-    """Where training points and MRI keypoints are drawn: SIFT3D heatmap and visible structure.
+    """Where training points are drawn: SIFT3D heatmap and visible structure.
 
     The keypoints of the MRI and those of synthetic iUS are counted and combined as in the paper
     (a + b - ab); the anatomy's own structure joins in the same way, so that long sulci, along

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..config import TrainConfig
-from ..descriptors.dense import DenseEncoder
+from ..descriptors.dense import DenseEncoder, FeatureMap
 from ..errors import InputError, ModelError
 from ..model import encoder_config
 from . import distributed
@@ -28,6 +28,8 @@ from .pairs import Pair, Patient, draw_pairs
 
 HELD_OUT_SEED = 10**6  # far from every step's seed
 TIMING_STEPS = 6  # steps that are timed before the length of a run by the clock is fixed
+EVALUATION_SHARE = 0.2  # of a time budget, at most
+OVERTIME = 1.1  # of a time budget, when the machine slows down after it was timed
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ Report = Callable[[Progress], None]
 class _State:
     step: int = 0
     steps: int = 0  # planned; 0 until a run by the clock has been timed
+    every: int = 0  # steps between evaluations
     seconds: float = 0.0
+    loss: float = math.nan
     best: float = -1.0
     stale: int = 0  # evaluations since the best
 
@@ -84,8 +88,8 @@ def train(
     if not patients:
         raise InputError("training needs at least one patient")
     device = next(encoder.parameters()).device
-    with distributed.process_group(device) as (rank, world):
-        return _Run(encoder, patients, config, seed, checkpoint, identity, report, rank, world).go()
+    rank, world = distributed.join(device)
+    return _Run(encoder, patients, config, seed, checkpoint, identity, report, rank, world).go()
 
 
 class _Run:
@@ -108,46 +112,67 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.state = _State(steps=config.steps or 0)
-        self.loss = math.nan
+        steps = config.steps or 0
+        self.state = _State(steps=steps, every=max(1, steps // config.evaluations))
         self.saved = time.monotonic()
 
     def go(self) -> dict[str, float | int | str]:
+        began = time.monotonic()
         self._resume()
+        distributed.check_together(self.state.step)
+        distributed.same_start(self.encoder)
         held_out = self._held_out()
         state, config = self.state, self.config
+        durations: list[float] = []
         while not self._finished():
-            began = time.monotonic()
+            stepped = time.monotonic()
             self._step()
             state.step += 1
-            taken = distributed.largest(time.monotonic() - began)
-            state.seconds += taken
+            durations.append(distributed.largest(time.monotonic() - stepped))
             if not state.steps and state.step == TIMING_STEPS:
-                state.steps = max(TIMING_STEPS + 1, int(60 * (config.minutes or 1) / taken))
-            due = state.steps > 0 and state.step % max(1, state.steps // config.evaluations) == 0
-            precision = self._evaluate(held_out) if due else None
-            self.report(Progress(state.step, state.steps, self.loss, precision, state.seconds))
-            if due or time.monotonic() - self.saved > config.save_seconds:
+                self._plan(float(np.median(durations)), held_out)
+            due = state.steps > 0 and state.step % state.every == 0
+            precision = self._judge(held_out) if due else None
+            now = time.monotonic()
+            state.seconds += distributed.largest(now - began)
+            began = now
+            self.report(Progress(state.step, state.steps, state.loss, precision, state.seconds))
+            if due or now - self.saved > config.save_seconds:
                 self._save()
-        distributed.average_statistics(self.encoder)
-        precision = self._evaluate(held_out)
+        precision = distributed.largest(self._precision(held_out))
         self._save()
         self.encoder.eval()
         return {
             "steps": state.step,
             "minutes": round(state.seconds / 60, 2),
-            "loss": round(self.loss, 4),
+            "loss": round(state.loss, 4),
             "held_out_precision": round(precision, 4),
             "seed": self.seed,
             "processes": self.world,
         }
 
+    def _plan(self, step_seconds: float, held_out: Sequence[Pair]) -> None:
+        """Fix the length of a run by the clock, evaluations included."""
+        began = time.monotonic()
+        self._precision(held_out)
+        evaluation = distributed.largest(time.monotonic() - began)
+        spent = self.state.seconds + step_seconds + 2 * evaluation  # this one and the last
+        left = max(60 * self._minutes() - spent, 0)
+        count = min(self.config.evaluations, max(1, int(EVALUATION_SHARE * left / evaluation)))
+        steps = (left - (count - 1) * evaluation) / step_seconds
+        self.state.steps = TIMING_STEPS + max(1, int(steps))
+        self.state.every = max(1, self.state.steps // count)
+
+    def _minutes(self) -> float:
+        """The time budget; one minute when neither it nor the number of steps is given."""
+        return self.config.minutes or 1.0
+
     def _finished(self) -> bool:
         state, config = self.state, self.config
         if state.steps and state.step >= state.steps:
             return True
-        if config.minutes and state.seconds > 66 * config.minutes:
-            return True  # the machine slowed down after it was timed
+        if not config.steps and state.seconds > 60 * OVERTIME * self._minutes():
+            return True
         settled = state.step > config.curriculum_share * max(state.steps, 1)
         return bool(state.steps) and settled and state.stale >= config.patience
 
@@ -168,7 +193,10 @@ class _Run:
         distributed.average_gradients(self.encoder)
         nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
         self.optimizer.step()
-        self.loss = float(loss.detach())
+        # Equal in all processes after every step, so that it does not matter which one saves,
+        # and none can judge differently whether to stop.
+        distributed.average_statistics(self.encoder)
+        state.loss = float(loss.detach())
 
     def _draw(self, step: int, angle_deg: float) -> list[Pair]:
         """Pairs of this step and process; views that hold too little are drawn again."""
@@ -176,15 +204,14 @@ class _Run:
         for attempt in range(50):
             entropy = np.random.SeedSequence((self.seed, step, self.rank, attempt))
             generator.manual_seed(int(entropy.generate_state(1)[0]))
-            patient = self.patients[
-                int(torch.randint(len(self.patients), (), generator=generator))
-            ]
+            patient = self.patients[int(torch.randint(len(self.patients), (), generator=generator))]
             pairs = draw_pairs(
                 patient,
                 generator,
                 max_angle_deg=angle_deg,
                 count=self.config.crops,
                 points=self.config.points,
+                crop_mm=self.config.crop_mm,
             )
             if pairs:
                 return pairs
@@ -209,7 +236,7 @@ class _Run:
             )
         return torch.stack(losses).mean()
 
-    def _maps(self, pairs: Sequence[Pair]):
+    def _maps(self, pairs: Sequence[Pair]) -> tuple[list[FeatureMap], list[FeatureMap]]:
         device = pairs[0].points.device.type
         with torch.autocast(device, torch.bfloat16):
             return (
@@ -226,13 +253,17 @@ class _Run:
                 break
             index = int(torch.randint(len(self.patients), (), generator=generator))
             pairs += draw_pairs(
-                self.patients[index], generator, max_angle_deg=20, count=1,
+                self.patients[index],
+                generator,
+                max_angle_deg=20,
+                count=1,
                 points=self.config.points,
+                crop_mm=self.config.crop_mm,
             )
         return pairs
 
     @torch.no_grad()
-    def _evaluate(self, held_out: Sequence[Pair]) -> float:
+    def _precision(self, held_out: Sequence[Pair]) -> float:
         """Share of nearest-neighbour matches within 5 mm over the held-out pairs."""
         self.encoder.eval()
         shares = []
@@ -241,7 +272,11 @@ class _Run:
             nearest = (moving.sample(pair.points) @ fixed.sample(pair.points).T).argmax(1)
             error = (pair.points[nearest] - pair.points).norm(dim=1)
             shares.append(float((error < 5).float().mean()))
-        precision = sum(shares) / max(len(shares), 1)
+        return sum(shares) / max(len(shares), 1)
+
+    def _judge(self, held_out: Sequence[Pair]) -> float:
+        """The precision now; notes whether it still grows."""
+        precision = distributed.largest(self._precision(held_out))
         better = precision > self.state.best + 0.002
         self.state.best = max(self.state.best, precision)
         self.state.stale = 0 if better else self.state.stale + 1
@@ -272,4 +307,3 @@ class _Run:
             )
         load_checkpoint(self.checkpoint, TRAINING, self.encoder, self.optimizer)
         self.state = _State(**saved.extra["state"])
-

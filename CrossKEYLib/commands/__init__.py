@@ -1,0 +1,1 @@
+"""One file per group of subcommands; each parses, calls the library and reports."""

@@ -1,0 +1,113 @@
+"""``crosskey keypoints`` and ``crosskey synthesize``."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import DONE, Contrasts, Device, Json, Seed, Threads, machine, say, say_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..synthesis.anatomy import Anatomy
+    from ..volume import Volume
+
+MOST_DRAWS = 20  # a probe may by chance see next to nothing
+
+
+class Modality(str, Enum):
+    """What an image shows."""
+
+    mri = "mri"
+    ius = "ius"
+
+
+COLOURS = {Modality.mri: (0.21, 0.77, 0.94), Modality.ius: (1.0, 0.69, 0.0)}
+
+
+def keypoints(
+    image: Annotated[Path, typer.Option(help="MRI or ultrasound: file or DICOM folder.")],
+    output: Annotated[Path, typer.Option(help="Point list to write, .mrk.json.")],
+    modality: Annotated[
+        Modality | None, typer.Option(help="mri keeps the points inside the brain.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> int:
+    """Find SIFT3D keypoints and write them as a point list for 3D Slicer."""
+    from .. import outputs
+    from ..landmark_files import write_markups
+    from ..progress import display
+    from ..sift3d import detect
+    from ..synthesis.anatomy import brain_mask
+    from ..volume import Volume, rescaled
+
+    outputs.check_file(output, (".mrk.json",))
+    place = machine(device, threads)
+    start = time.perf_counter()
+    with display() as shown:
+        shown.stage("reading")
+        volume = rescaled(Volume.read(image).to(place))
+        shown.stage("keypoints")
+        mask = brain_mask(volume) if modality is Modality.mri else None
+        found = detect(volume, mask=mask)
+        write_markups(found, output, colour=COLOURS[modality or Modality.mri])
+    seconds = round(time.perf_counter() - start, 2)
+    if as_json:
+        figures = {"n_keypoints": len(found), "seconds": seconds, "device": str(place)}
+        say_json({"output": str(output), **figures})
+    else:
+        say(f"{len(found)} keypoints in {seconds:.1f} s\nwrote {output}")
+    return DONE
+
+
+def synthesize(
+    mri: Contrasts,
+    output: Annotated[Path, typer.Option(help="Folder for the volumes; made when missing.")],
+    count: Annotated[int, typer.Option(help="How many.", min=1, max=10_000)] = 1,
+    spacing: Annotated[float, typer.Option(help="Voxel size in mm.", min=0.3, max=2.0)] = 0.75,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> int:
+    """Simulate ultrasound volumes from an MRI, in its world: synthetic_001.nii.gz and so on."""
+    import torch
+
+    from .. import outputs
+    from ..progress import display
+    from ..synthesis.anatomy import read_anatomy
+    from ..volume import Volume
+
+    outputs.check_folder(output)
+    place = machine(device, threads)
+    generator = torch.Generator().manual_seed(seed)
+    start = time.perf_counter()
+    with display() as shown, outputs.together() as stage:
+        shown.stage("anatomy")
+        anatomy = read_anatomy([Volume.read(path).to(place) for path in mri])
+        ready = time.perf_counter()
+        for n in range(1, count + 1):
+            shown.stage(f"volume {n} of {count}")
+            simulated = _simulated(anatomy, generator, spacing)
+            simulated.write(stage(output / f"synthetic_{n:03d}.nii.gz"))
+    end = time.perf_counter()
+    say(f"anatomy {ready - start:.1f} s, {count} volumes {end - ready:.1f} s\nwrote {output}")
+    return DONE
+
+
+def _simulated(anatomy: Anatomy, generator: torch.Generator, spacing_mm: float) -> Volume:
+    """One volume with a field of view that is worth registering, as long as chance allows."""
+    from ..plausibility import SMALLEST_IUS_ML, filled_ml
+    from ..synthesis.simulator import simulate
+
+    for _ in range(MOST_DRAWS):
+        volume = simulate(anatomy, generator, spacing_mm=spacing_mm).volume
+        if filled_ml(volume) >= SMALLEST_IUS_ML:
+            break
+    return volume

@@ -1,0 +1,194 @@
+"""``crosskey register`` and ``crosskey demo``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError
+from .common import DONE, REFUSED, Device, Json, Seed, Threads, machine, say, say_json
+
+if TYPE_CHECKING:
+    from ..demo import Demo
+    from ..outputs import Stage
+    from ..registration import Registration
+    from ..transform import Matrix
+    from ..volume import Volume
+
+FIGURES = ("overlay.png", "matches.png", "keypoints.png")
+
+
+class Kind(str, Enum):
+    """Of transform."""
+
+    rigid = "rigid"
+    affine = "affine"
+
+
+def register(
+    mri: Annotated[Path, typer.Option(help="MRI: file or DICOM folder.")],
+    ius: Annotated[Path, typer.Option(help="Reconstructed 3D ultrasound: file or DICOM folder.")],
+    output: Annotated[Path, typer.Option(help="Transform to write, .tfm; not when refused.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Model of this patient; the general one when missing.")
+    ] = None,
+    initial: Annotated[
+        Path | None, typer.Option(help="Transform to start from, .tfm; none is needed.")
+    ] = None,
+    transform: Annotated[Kind, typer.Option(help="What to estimate.")] = Kind.rigid,
+    report: Annotated[
+        Path | None, typer.Option(help="Report to write, .json; also when refused.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for pictures; made when missing.")
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> int:
+    """Register an ultrasound to its MRI. Exit status 3 when the result cannot be trusted."""
+    from .. import outputs
+    from ..config import RegisterConfig
+    from ..files import read_transform
+    from ..model import Model
+    from ..progress import display
+    from ..registration import register as run
+    from ..volume import Volume
+
+    outputs.check_file(output, (".tfm", ".txt"))
+    outputs.check_file(report, (".json",))
+    outputs.check_folder(figures)
+    place = machine(device, threads)
+    start = None if initial is None else read_transform(initial)
+    config = RegisterConfig()
+    config = replace(config, estimate=replace(config.estimate, transform=transform.value))
+    with display() as shown:
+        shown.stage("reading")
+        fixed, moving = (Volume.read(path).to(place) for path in (mri, ius))
+        result = run(
+            fixed,
+            moving,
+            Model.load(model).to(place),
+            initial=start,
+            config=config,
+            seed=seed,
+            progress=shown.stage,
+        )
+        shown.stage("writing")
+        written = _write(result, output, report, figures, (fixed, moving), start)
+    if as_json:
+        say_json(result.report())
+    else:
+        _tell(result, written)
+    return DONE if result else REFUSED
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the results; made when missing.")] = Path(
+        "crosskey-demo"
+    ),
+    device: Device = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> int:
+    """Register the bundled sample case and leave transform, report, figures and scene."""
+    from ..demo import run
+    from ..progress import display
+
+    place = machine(device, threads)
+    with display() as shown:
+        done = run(output, device=place, seed=seed, progress=shown.stage)
+    _tell_demo(done, output)
+    return DONE if done.result else REFUSED
+
+
+def _write(
+    result: Registration,
+    output: Path,
+    report: Path | None,
+    folder: Path | None,
+    pair: tuple[Volume, Volume],
+    before: Matrix | None,
+) -> list[Path]:
+    """Everything that was asked for, together; returns the files."""
+    from ..files import write_transform
+    from ..outputs import together
+    from ..writing import write_json
+
+    written = []
+    with together() as stage:
+        if result and result.matrix is not None:
+            write_transform(result.matrix, stage(output))
+            written.append(output)
+        if report is not None:
+            write_json(result.report(), stage(report))
+            written.append(report)
+        if folder is not None:
+            written += _draw(stage, result, folder, pair, before)
+    if not result:
+        # An older transform of that name would pass for the result of this run.
+        try:
+            output.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{output}: cannot be removed ({error.strerror}); remove it"
+            ) from error
+    return written
+
+
+def _draw(
+    stage: Stage,
+    result: Registration,
+    folder: Path,
+    pair: tuple[Volume, Volume],
+    before: Matrix | None,
+) -> list[Path]:
+    from .. import figures
+
+    fixed, moving = result.matched_points()
+    drawn = [
+        None if result.matrix is None else figures.overlay(*pair, result.matrix, before),
+        figures.matches(*pair, result.matrix, fixed, moving, result.inliers),
+        figures.keypoints(*pair, result.matrix, result.fixed.points, result.moving.points),
+    ]
+    written = []
+    for figure, name in zip(drawn, FIGURES, strict=True):
+        if figure is not None:
+            figures.save(figure, stage(folder / name))
+            written.append(folder / name)
+    return written
+
+
+def _tell(result: Registration, written: list[Path]) -> None:
+    report = result.report()
+    verdict = "accepted" if result else "REFUSED, do not use"
+    say(f"{verdict}: confidence {report['confidence']:.2f}")
+    for reason in report["reasons"]:
+        say(f"  {reason}")
+    if report["predicted_tre_mm"] is not None:
+        say(f"predicted target registration error {report['predicted_tre_mm']:.1f} mm")
+    say(
+        f"{report['n_inliers']} of {report['n_matches']} matches agree; "
+        f"{report['seconds']['total']:.1f} s on {report['device']}"
+    )
+    for path in written:
+        say(f"wrote {path}")
+
+
+def _tell_demo(done: Demo, output: Path) -> None:
+    verdict = "accepted" if done.result else "REFUSED"
+    say(f"target registration error before  {float(done.before_mm.mean()):5.1f} mm")
+    if done.after_mm is not None:
+        say(f"target registration error after   {float(done.after_mm.mean()):5.1f} mm")
+    say(f"confidence                        {done.result.trust.confidence:5.2f}, {verdict}")
+    say(f"seconds                           {done.seconds:5.1f}")
+    for reason in done.result.trust.reasons:
+        say(f"  {reason}")
+    say(f"look at {output / 'overlay.png'} and {output / 'matches.png'}")
+    if done.result:
+        say(f"open {done.files[-1]} in 3D Slicer (drag it into the window)")

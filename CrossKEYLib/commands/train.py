@@ -1,0 +1,190 @@
+"""``crosskey prepare``, ``pretrain``, ``train`` and ``test``: everything that makes models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import (
+    DONE,
+    Contrasts,
+    Device,
+    Json,
+    Seed,
+    Threads,
+    machine,
+    read_folder,
+    say,
+    say_json,
+)
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+Minutes = Annotated[float, typer.Option(help="Time for training.", min=0.01)]
+Output = Annotated[Path, typer.Option(help="Model to write, .pt.")]
+Start = Annotated[
+    Path | None, typer.Option("--model", help="Model to start from; the general one when missing.")
+]
+Config = Annotated[Path, typer.Option(help="Settings as in the published code, .yaml.")]
+DataDir = Annotated[Path, typer.Option(help="Holds img/mr, img/us and img/synthetic_us.")]
+
+
+def prepare(
+    mri: Contrasts,
+    output: Output,
+    synthetic_us: Annotated[
+        Path | None,
+        typer.Option(help="Folder of ready-made synthetic ultrasound in the MRI's world."),
+    ] = None,
+    minutes: Minutes = 10.0,
+    model: Start = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> int:
+    """Train a patient's own model before surgery. An interrupted run goes on when repeated."""
+    from .. import outputs
+    from ..model import Model
+    from ..progress import display
+    from ..training.prepare import prepare as run
+    from ..volume import Volume
+
+    outputs.check_file(output, (".pt",))
+    checkpoint = _checkpoint(output)
+    outputs.check_file(checkpoint, (".pt",))
+    place = machine(device, threads)
+    with display() as shown:
+        shown.stage("reading")
+        made = run(
+            [Volume.read(path) for path in mri],
+            start=None if model is None else Model.load(model),
+            synthetic=[] if synthetic_us is None else read_folder(synthetic_us),
+            minutes=minutes,
+            device=place,
+            seed=seed,
+            checkpoint=checkpoint,
+            name=output.stem,
+            report=shown.training,
+            progress=shown.stage,
+        )
+        if _is_first():
+            made.save(output)
+    return _finish(made, output, checkpoint)
+
+
+def pretrain(
+    data: Annotated[
+        Path, typer.Option(help="List of patients, .yaml: name and images of each, best first.")
+    ],
+    output: Output,
+    minutes: Minutes = 60.0,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps, in place of minutes.", min=1)
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> int:
+    """Train a general model on many patients; on several GPUs through torchrun."""
+    from .. import outputs
+    from ..config import TrainConfig
+    from ..progress import display
+    from ..training.pretrain import pretrain as run
+
+    outputs.check_file(output, (".pt",))
+    checkpoint = _checkpoint(output)
+    place = machine(device, threads)
+    config = TrainConfig(steps=steps) if steps is not None else TrainConfig(minutes=minutes)
+    with display() as shown:
+        shown.stage("reading")
+        made = run(
+            data,
+            output,
+            config=config,
+            device=place,
+            seed=seed,
+            checkpoint=checkpoint,
+            report=shown.training,
+        )
+    return _finish(made, output, checkpoint)
+
+
+def train(
+    config: Config,
+    data_dir: DataDir,
+    output: Output = Path("crosskey.pt"),
+    device: Device = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> int:
+    """Train the published patch descriptor on the published data layout."""
+    from .. import outputs
+    from ..progress import display
+    from ..training.published import train as run
+
+    outputs.check_file(output, (".pt",))
+    place = machine(device, threads)
+    with display() as shown:
+        shown.stage("reading")
+        run(config, data_dir, output, device=place, seed=seed, report=shown.training)
+    say(f"wrote {output}")
+    return DONE
+
+
+def run_test(
+    config: Config,
+    data_dir: DataDir,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Model to test; else the one that the settings name.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Report to write, .json.")] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> int:
+    """Test a patch descriptor on the published data layout: precision and matching score."""
+    from .. import outputs
+    from ..progress import display
+    from ..training.published_evaluation import evaluate as run
+    from ..writing import write_json
+
+    outputs.check_file(output, (".json",))
+    place = machine(device, threads)
+    with display() as shown:
+        shown.stage("matching")
+        found = run(config, data_dir, checkpoint, device=place, seed=seed)
+    if output is not None:
+        write_json(found, output)
+    if as_json:
+        say_json(found)
+    else:
+        for name, value in found.items():
+            if isinstance(value, dict) and "mean" in value:
+                say(f"{name:>20} {value['mean']:.3f}")
+            elif isinstance(value, (int, float, str)):
+                say(f"{name:>20} {value}")
+    return DONE
+
+
+def _checkpoint(output: Path) -> Path:
+    """Where an interrupted run left off."""
+    return output.with_suffix(".training.pt")
+
+
+def _finish(made: Model, output: Path, checkpoint: Path) -> int:
+    """Drop the checkpoint and tell; only the first of several processes does."""
+    if _is_first():
+        checkpoint.unlink(missing_ok=True)
+        for name, value in made.history.items():
+            say(f"{name:>20} {value}")
+        say(f"wrote {output}")
+    return DONE
+
+
+def _is_first() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0  # set by torchrun

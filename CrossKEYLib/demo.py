@@ -1,0 +1,115 @@
+"""The bundled case, from two images to a registered scene."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import figures
+from .errors import InputError
+from .evaluation.metrics import target_errors
+from .landmark_files import read_landmark_pairs
+from .model import Model
+from .outputs import Stage, check_folder, together
+from .registration import Registration, register
+from .resources import resource
+from .scene import files_of, write_scene
+from .volume import Volume
+from .writing import write_json
+
+PREPARED = "Models/demo-patient.pt"
+REPORT = "report.json"
+OVERLAY, MATCHES = "overlay.png", "matches.png"
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What the demo did.
+
+    Attributes:
+        result: the registration.
+        before_mm, after_mm: ``[N]`` target registration errors; the latter None if refused
+            without any transform.
+        files: what was written, the scene last.
+        seconds: of everything, reading and drawing included.
+    """
+
+    result: Registration
+    before_mm: torch.Tensor
+    after_mm: torch.Tensor | None
+    files: list[Path]
+    seconds: float
+
+
+def run(
+    output: Path,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Demo:
+    """Register the bundled case and leave transform, report, figures and scene in ``output``.
+
+    The iUS was simulated from the MRI and misplaced by 15 mm and 15 degrees, so the truth is
+    known. When the registration is refused, there is no transform and no scene.
+
+    Args:
+        output: folder, made when missing.
+        device: where to compute.
+        seed: of everything random.
+        progress: called with the name of each stage.
+
+    Raises:
+        InputError: the folder cannot be written, or the installation lacks the case.
+    """
+    tell = progress or (lambda stage: None)
+    start = time.perf_counter()
+    check_folder(output)
+    tell("reading the sample case")
+    case = resource("SampleData")
+    mri, ius = (Volume.read(case / f"{name}.nii.gz").to(device) for name in ("MRI", "iUS"))
+    landmarks = read_landmark_pairs(case / "landmarks.csv")
+    result = register(mri, ius, _model().to(device), seed=seed, progress=tell)
+    tell("figures and scene")
+    with together() as stage:
+        files = _write(stage, output, mri, ius, result)
+    return Demo(
+        result,
+        target_errors(np.eye(4), *landmarks),
+        None if result.matrix is None else target_errors(result.matrix, *landmarks),
+        files,
+        time.perf_counter() - start,
+    )
+
+
+def _model() -> Model:
+    """The one prepared on this MRI; an installation without it has the general one."""
+    try:
+        return Model.load(resource(PREPARED))
+    except InputError:
+        return Model.load()
+
+
+def _write(
+    stage: Stage, output: Path, mri: Volume, ius: Volume, result: Registration
+) -> list[Path]:
+    files = [output / REPORT, output / MATCHES]
+    write_json(result.report(), stage(files[0]))
+    fixed, moving = result.matched_points()
+    drawn = figures.matches(mri, ius, result.matrix, fixed, moving, result.inliers)
+    figures.save(drawn, stage(files[1]))
+    if result.matrix is not None:
+        files.append(output / OVERLAY)
+        figures.save(figures.overlay(mri, ius, result.matrix), stage(files[-1]))
+    if result and result.matrix is not None:
+        scene = files_of(output)
+        staged = [stage(path) for path in scene]
+        kept = result.inliers
+        write_scene(staged[0].parent, mri, ius, result.matrix, fixed[kept], moving[kept])
+        files += scene
+    return files

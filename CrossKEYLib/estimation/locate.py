@@ -1,0 +1,44 @@
+"""Matches and descriptors -> transform: RANSAC proposes, the descriptor field decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..config import EstimateConfig
+from .field import Evidence
+from .ransac import affine_from, estimate_rigid, result_of
+from .result import RigidResult
+
+
+def locate(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    config: EstimateConfig,
+    generator: torch.Generator,
+    scores: torch.Tensor | None = None,
+    evidence: Evidence | None = None,
+) -> RigidResult:
+    """Find ``T_fixed_moving`` from matches; no start is needed.
+
+    Matches alone settle it when enough of them are right. With ``evidence`` the best hypotheses
+    are held against the descriptors of the whole image, and the best of those is refined there.
+
+    Args:
+        points_fixed, points_moving: ``[K, 3]`` RAS mm, paired row by row.
+        config: thresholds, hypotheses, kind of transform.
+        generator: source of randomness.
+        scores: ``[K]`` of the matches.
+        evidence: descriptors of both images.
+    """
+    if evidence is None:
+        return estimate_rigid(points_fixed, points_moving, config, generator, scores)
+    rigid = replace(config, transform="rigid")
+    found = estimate_rigid(points_fixed, points_moving, rigid, generator, scores, evidence)
+    if found.matrix is None:
+        return found
+    matrix = evidence.refined(found.matrix, generator)
+    if config.transform == "affine":
+        return affine_from(matrix, points_fixed, points_moving, config)
+    return result_of(matrix, points_fixed, points_moving, config.inlier_threshold_mm)

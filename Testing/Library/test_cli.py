@@ -1,0 +1,335 @@
+"""The command line: exit status, one clear line on bad input, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from registered import TRUTH, outcome, pair
+from training_phantoms import small_encoder, texture
+
+from CrossKEYLib import cli, transform
+from CrossKEYLib.files import read_transform, write_transform
+from CrossKEYLib.landmark_files import read_markups, write_markups
+from CrossKEYLib.model import Model
+from CrossKEYLib.sift3d import detect
+from CrossKEYLib.volume import Volume, rescaled
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["demo", "prepare", "register", "keypoints", "synthesize", "evaluate"]
+COMMANDS += ["train", "test", "pretrain"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "CrossKEYLib", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+
+
+def refused(capsys, *arguments: object) -> str:
+    """The one line that a command line is turned away with."""
+    assert cli.main([str(a) for a in arguments]) == 2
+    said, complained = capsys.readouterr()
+    assert said == ""
+    assert complained.count("\n") == 1
+    assert complained.startswith("crosskey: ")
+    return complained.removeprefix("crosskey: ").strip()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A pair, a model and landmarks on disk."""
+    folder = tmp_path_factory.mktemp("input")
+    mri, ius = pair()
+    mri.write(folder / "mri.nii.gz")
+    ius.write(folder / "ius.nii.gz")
+    Model(small_encoder().eval(), "small").save(folder / "model.pt")
+    write_transform(np.eye(4), folder / "start.tfm")
+    write_transform(TRUTH, folder / "truth.tfm")
+    moving = torch.tensor([[0.0, 30.0, 60.0], [5.0, 35.0, 65.0], [-5.0, 40.0, 55.0]])
+    pairs = torch.cat([transform.apply(TRUTH, moving), moving], 1).tolist()
+    (folder / "pairs.csv").write_text("\n".join(",".join(map(str, row)) for row in pairs))
+    return folder
+
+
+@pytest.fixture
+def registering(files, tmp_path, monkeypatch):
+    """Arguments of ``register`` where the work itself is replaced."""
+
+    def choose(result):
+        monkeypatch.setattr("CrossKEYLib.registration.register", lambda *a, **k: result)
+        given = ["--mri", files / "mri.nii.gz", "--ius", files / "ius.nii.gz"]
+        given += ["--model", files / "model.pt", "--output", tmp_path / "out.tfm"]
+        return [*given, "--report", tmp_path / "out.json", "--figures", tmp_path / "new" / "fig"]
+
+    return choose
+
+
+def test_help_and_version_do_not_load_torch(tmp_path):
+    code = (
+        "import sys; from CrossKEYLib.cli import main; status = main(['--help']);"
+        "heavy = {'torch', 'scipy', 'SimpleITK', 'matplotlib'} & set(sys.modules);"
+        "sys.exit(f'{status} {heavy}' if status or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout.decode() for name in COMMANDS)
+
+
+def test_every_command_explains_itself(capsys):
+    for name in COMMANDS:
+        assert cli.main([name, "--help"]) == 0
+        assert f"crosskey {name}" in capsys.readouterr().out
+
+
+def test_version_is_that_of_the_project(capsys):
+    assert cli.main(["--version"]) == 0
+    version = capsys.readouterr().out.strip()
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_bad_input_as_a_process(tmp_path, files):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no image")
+    given = ("register", "--mri", files / "mri.nii.gz", "--ius", bad, "--model", files / "model.pt")
+    done = process(*given, "--output", "out.tfm", "--report", "out.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "bad.nii.gz" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.nii.gz"]
+
+
+def test_refusal_as_a_process(tmp_path, files):
+    """Unrelated images, for real: a report, no transform, and an old transform gone."""
+    ball = Volume.read(files / "ius.nii.gz")
+    texture(44, seed=9).write(tmp_path / "other.nii.gz")
+    (tmp_path / "out.tfm").write_text("of an earlier run")
+    start = tmp_path / "start.tfm"
+    write_transform(np.eye(4), start)
+    given = ["register", "--mri", "other.nii.gz", "--ius", files / "ius.nii.gz"]
+    given += ["--model", files / "model.pt", "--initial", start, "--output", "out.tfm"]
+    done = process(*given, "--report", "out.json", "--json", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert report == json.loads((tmp_path / "out.json").read_text())
+    assert report["accepted"] is False
+    assert report["reasons"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other.nii.gz", "out.json", "start.tfm"]
+    assert ball.shape == (44, 44, 44)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send")
+def test_interruption_as_a_process(tmp_path, files):
+    command = [sys.executable, "-m", "CrossKEYLib", "synthesize", "--mri", files / "mri.nii.gz"]
+    command += ["--output", tmp_path / "out", "--count", "5000"]
+    running = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("out/.crosskey-*/*")) and time.monotonic() < deadline:
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    said, complained = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said == ""
+    assert complained == "crosskey: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_accepted_registration(registering, tmp_path, capsys):
+    assert cli.main(["register", *map(str, registering(outcome()))]) == 0
+    said, complained = capsys.readouterr()
+    assert complained == ""
+    assert "accepted: confidence 0.97" in said
+    np.testing.assert_allclose(read_transform(tmp_path / "out.tfm"), TRUTH, atol=1e-9)
+    report = json.loads((tmp_path / "out.json").read_text())
+    np.testing.assert_allclose(report["matrix_ras"], TRUTH)
+    drawn = sorted(p.name for p in (tmp_path / "new" / "fig").iterdir())
+    assert drawn == ["keypoints.png", "matches.png", "overlay.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "out.json", "out.tfm"]
+
+
+def test_refused_without_any_transform(registering, tmp_path, capsys):
+    arguments = registering(outcome(accepted=False, found=False))
+    assert cli.main(["register", *map(str, arguments), "--json"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert report["matrix_ras"] is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "out.json"]
+
+
+def test_a_failed_figure_leaves_nothing(registering, tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    line = refused(capsys, "register", *registering(outcome()))
+    assert "disk is full" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_checked_before_the_work(registering, tmp_path, monkeypatch, capsys):
+    arguments = registering(outcome())
+    monkeypatch.setattr("CrossKEYLib.registration.register", lambda *a, **k: pytest.fail("worked"))
+    base = ["register", *arguments]
+    for option, value, message in [
+        ("--output", tmp_path / "none" / "a.tfm", "folder does not exist"),
+        ("--output", tmp_path / "a.nii", "ending in .tfm"),
+        ("--report", tmp_path / "a.txt", "ending in .json"),
+        ("--report", tmp_path / "none" / "a.json", "folder does not exist"),
+        ("--initial", tmp_path / "none.tfm", "no such transform file"),
+        ("--model", tmp_path / "none.pt", "none.pt"),
+        ("--mri", tmp_path / "none.nii", "no such file"),
+        ("--device", "abacus", "not available"),
+        ("--transform", "elastic", "elastic"),
+        ("--seed", "-1", "--seed"),
+    ]:
+        assert message in refused(capsys, *base, option, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["register"], ["bogus"], ["demo", "--colour"]])
+def test_wrong_usage(capsys, arguments):
+    assert refused(capsys, *arguments).endswith("See crosskey --help.")
+
+
+def test_internal_error_is_one_line_and_says_how_to_learn_more(registering, monkeypatch, capsys):
+    arguments = [str(a) for a in registering(outcome())]
+
+    def fail(*arguments, **options):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("CrossKEYLib.registration.register", fail)
+    assert cli.main(["register", *arguments]) == 1
+    complained = capsys.readouterr().err
+    assert complained.count("\n") == 1
+    assert "internal error (RuntimeError: shapes differ); set CROSSKEY_DEBUG=1" in complained
+    monkeypatch.setenv("CROSSKEY_DEBUG", "1")
+    assert cli.main(["register", *arguments]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["--transform", "--report"])
+def test_evaluate(files, tmp_path, capsys, source):
+    path = files / "truth.tfm"
+    if source == "--report":
+        path = tmp_path / "out.json"
+        path.write_text(json.dumps(outcome().report()))
+    base = ["evaluate", source, str(path), "--landmarks", str(files / "pairs.csv")]
+    assert cli.main([*base, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    rows = np.loadtxt(files / "pairs.csv", delimiter=",")
+    start = np.linalg.norm(rows[:, :3] - rows[:, 3:], axis=1)
+    assert figures["n_landmarks"] == 3
+    assert figures["before_mm"]["per_landmark"] == pytest.approx(start.tolist(), abs=2e-3)
+    assert figures["before_mm"]["median"] == pytest.approx(np.median(start), abs=2e-3)
+    assert figures["before_mm"]["max"] == pytest.approx(start.max(), abs=2e-3)
+    assert figures["after_mm"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert cli.main([*base, "--initial", str(files / "truth.tfm")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].split() == ["mean", "0.00", "0.00"]
+
+
+def test_evaluate_turns_away(files, tmp_path, capsys):
+    base = ["evaluate", "--landmarks", files / "pairs.csv"]
+    assert "either --report or --transform" in refused(capsys, *base)
+    report = tmp_path / "out.json"
+    for text, message in [
+        ("{", "not a report"),
+        ("[]", "not a report"),
+        ('{"matrix_ras": [[1]]}', "not a finite 4x4"),
+        (json.dumps(outcome(False, False).report()), "found no transform"),
+    ]:
+        report.write_text(text)
+        assert message in refused(capsys, *base, "--report", report)
+
+
+def test_keypoints(tmp_path, capsys):
+    texture(40).write(tmp_path / "v.nrrd")
+    output = tmp_path / "p.mrk.json"
+    given = ["keypoints", "--image", str(tmp_path / "v.nrrd"), "--output", str(output)]
+    assert cli.main([*given, "--json"]) == 0
+    points, _ = read_markups(output)
+    assert json.loads(capsys.readouterr().out)["n_keypoints"] == len(points)
+    found = detect(rescaled(Volume.read(tmp_path / "v.nrrd")))
+    assert len(found) > 0
+    torch.testing.assert_close(points, found.points, rtol=0, atol=1e-4)
+    assert "ending in .mrk.json" in refused(capsys, *given[:3], "--output", tmp_path / "p.json")
+
+
+def test_synthesize(files, tmp_path, capsys):
+    given = ["synthesize", "--mri", str(files / "mri.nii.gz"), "--count", "2", "--spacing", "2"]
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        options = ["--seed", str(seed), "--output", str(tmp_path / name)]
+        assert cli.main([*given, *options]) == 0
+    assert "2 volumes" in capsys.readouterr().out
+    first, same, other = (
+        Volume.read(tmp_path / name / "synthetic_001.nii.gz") for name in ("a", "b", "c")
+    )
+    torch.testing.assert_close(first.array, same.array, rtol=0, atol=0)
+    assert first.shape != other.shape or not torch.equal(first.array, other.array)
+    assert first.spacing_mm == pytest.approx([2, 2, 2], abs=1e-4)
+    mri = Volume.read(files / "mri.nii.gz")
+    inside = first.points_ras((first.array > 0).nonzero())
+    assert np.linalg.norm(inside.mean(0).numpy() - mri.centre_ras) < 40
+    assert len(list((tmp_path / "a").iterdir())) == 2
+
+
+def test_prepare(files, tmp_path, monkeypatch, capsys):
+    """Arguments reach the library; the checkpoint goes once the model is there."""
+    seen = {}
+
+    def fake(mri, **options):
+        seen.update(options, mri=len(mri), synthetic=len(options["synthetic"]))
+        options["checkpoint"].write_text("so far")
+        return Model(small_encoder().eval(), options["name"], history={"steps": 5})
+
+    monkeypatch.setattr("CrossKEYLib.training.prepare.prepare", fake)
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    pair()[1].write(ready / "s.nii.gz")
+    given = ["prepare", "--mri", files / "mri.nii.gz", "--mri", files / "mri.nii.gz"]
+    given += ["--synthetic-us", ready, "--minutes", "0.5", "--seed", "4"]
+    output = tmp_path / "p.pt"
+    assert cli.main([*map(str, given), "--output", str(output), "--device", "cpu"]) == 0
+    assert "steps 5" in capsys.readouterr().out
+    assert (seen["mri"], seen["synthetic"], seen["minutes"], seen["seed"]) == (2, 1, 0.5, 4)
+    assert Model.load(output).name == "p"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.pt", "ready"]
+    (ready / "s.nii.gz").unlink()
+    assert "holds no volumes" in refused(capsys, *given, "--output", output)
+
+
+def test_write_markups_serves_evaluate(files, tmp_path, capsys):
+    """Landmarks placed in Slicer, one list for each image."""
+    rows = torch.from_numpy(np.loadtxt(files / "pairs.csv", delimiter=",")).float()
+    lists = [tmp_path / "mri.mrk.json", tmp_path / "ius.mrk.json"]
+    for path, points in zip(lists, (rows[:, :3], rows[:, 3:]), strict=True):
+        write_markups(points, path)
+    given = ["evaluate", "--transform", files / "truth.tfm", "--json"]
+    for path in lists:
+        given += ["--landmarks", path]
+    assert cli.main([str(a) for a in given]) == 0
+    assert json.loads(capsys.readouterr().out)["after_mm"]["max"] < 2e-3
+
+
+def test_public_names_are_there_without_torch_until_used():
+    code = (
+        "import sys, CrossKEYLib as ck; assert 'torch' not in sys.modules;"
+        "missing = [n for n in ck.__all__ if getattr(ck, n, None) is None];"
+        "assert not missing, missing; assert set(ck._HOMES) | {'__version__'} == set(ck.__all__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,115 @@
+"""The bundled case is what it claims to be, and the demo leaves everything it promises."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from registered import outcome
+
+from CrossKEYLib import demo, transform
+from CrossKEYLib.cli import main
+from CrossKEYLib.evaluation.metrics import target_errors
+from CrossKEYLib.files import read_transform
+from CrossKEYLib.landmark_files import read_landmark_pairs
+from CrossKEYLib.resources import resource
+from CrossKEYLib.volume import Volume
+
+CASE = resource("SampleData")
+TRUTH = np.array(json.loads((CASE / "truth.json").read_text())["matrix_ras"])
+PROMISED = {
+    "iUS_to_MRI.tfm",
+    "report.json",
+    "overlay.png",
+    "matches.png",
+    "scene.mrml",
+    "MRI.nrrd",
+    "iUS.nrrd",
+    "MRI_keypoints.mrk.json",
+    "iUS_keypoints.mrk.json",
+}
+
+
+def test_files_are_those_of_the_readme():
+    rows = re.findall(r"\| `(\S+)` \|.*\| `([0-9a-f]{64})` \|", (CASE / "README.md").read_text())
+    assert len(rows) == 4
+    for name, digest in rows:
+        assert hashlib.sha256((CASE / name).read_bytes()).hexdigest() == digest
+        assert (CASE / name).stat().st_size < 3e6
+
+
+def test_misplaced_by_exactly_15_mm_and_15_degrees():
+    misplacement = transform.invert(TRUTH)
+    ius = Volume.read(CASE / "iUS.nii.gz")
+    centre = (TRUTH @ [*ius.centre_ras, 1])[:3]
+    assert np.linalg.norm(ius.centre_ras - centre) == pytest.approx(15, abs=1e-3)
+    assert transform.rotation_angle_deg(misplacement) == pytest.approx(15, abs=1e-6)
+
+
+def test_landmarks_lie_in_the_field_of_view_and_agree_with_the_truth():
+    fixed, moving = read_landmark_pairs(CASE / "landmarks.csv")
+    ius = Volume.read(CASE / "iUS.nii.gz")
+    assert len(fixed) == 12
+    assert bool((ius.sample(moving, "nearest") > 0).all())
+    assert target_errors(TRUTH, fixed, moving).max() < 1e-3
+    assert target_errors(np.eye(4), fixed, moving).mean() > 12
+
+
+def registration(accepted: bool):
+    """A perfect result on the sample case, or a refused one."""
+
+    def fake(fixed, moving, model, *, seed, progress):
+        progress("matching")
+        result = outcome(accepted)
+        points = torch.from_numpy(np.random.default_rng(seed).uniform(-20, 20, (90, 3))).float()
+        points += torch.as_tensor(moving.centre_ras, dtype=torch.float32)
+        result = replace(result, matrix=TRUTH, moving=replace(result.moving, points=points))
+        placed = transform.apply(TRUTH, points)
+        return replace(result, fixed=replace(result.fixed, points=placed))
+
+    return fake
+
+
+class Anything:
+    """Stands for a model where registration is replaced."""
+
+    def to(self, device):
+        return self
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_demo(tmp_path, monkeypatch, capsys, accepted):
+    monkeypatch.setattr(demo, "register", registration(accepted))
+    monkeypatch.setattr(demo, "_model", Anything)
+    folder = tmp_path / "a" / "démo"
+    status = main(["demo", "--output", str(folder), "--device", "cpu"])
+    said, complained = capsys.readouterr()
+    assert complained == ""
+    before, after = (float(x) for x in re.findall(r"error (?:before|after) +([\d.]+) mm", said))
+    assert before > 12
+    assert after == 0
+    left = {p.name for p in folder.iterdir()}
+    if accepted:
+        assert status == 0
+        assert left == PROMISED
+        np.testing.assert_allclose(read_transform(folder / "iUS_to_MRI.tfm"), TRUTH, atol=1e-9)
+        assert "scene.mrml in 3D Slicer" in said
+    else:
+        assert status == 3
+        assert left == {"report.json", "overlay.png", "matches.png"}
+        assert "REFUSED" in said
+
+
+@pytest.mark.skipif(
+    not (CASE.parent / demo.PREPARED).exists(), reason="the prepared model is not there yet"
+)
+def test_demo_for_real(tmp_path):
+    done = demo.run(tmp_path)
+    assert done.result
+    assert done.after_mm is not None
+    assert float(done.after_mm.mean()) < 3
