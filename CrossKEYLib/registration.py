@@ -25,6 +25,8 @@ from .volume import Volume, rescaled
 
 Progress = Callable[[str], None]
 
+_CLEAR_LEAD = 1.2  # by which another orientation must agree better than the one given
+
 
 @dataclass(frozen=True, eq=False)
 class Registration:
@@ -170,7 +172,8 @@ class _Pipeline:
             for rotation in self._promising_rotations(described, ius, points):
                 other = self._attempt(described, ius, points, rotation, None)
                 other_trust = self._assess(described, other, ius)
-                if other_trust.confidence > trust.confidence:
+                # Many orientations give chance many tries, so a narrow lead does not count.
+                if other.score > _CLEAR_LEAD * attempt.score:
                     attempt, trust = other, other_trust
                 if trust.accepted:
                     break
@@ -259,7 +262,7 @@ class _Pipeline:
     ) -> list[np.ndarray]:
         """Rotations in which a quick look finds most agreement, best first."""
         group = Rotation.create_group("I")
-        rotations = group[np.argsort(group.magnitude())[1:]].as_matrix()
+        rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
         config = self.config
         stride = 1 + len(fixed) // config.search_fixed
         few = Described(fixed.points[::stride], fixed.descriptors[::stride])

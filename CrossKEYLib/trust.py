@@ -26,7 +26,7 @@ from .transform import Matrix, about, apply
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
 _WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
 _RIVALS = 600  # other places looked at
-_CLIMBS = 4  # the best of which are climbed from
+_CLIMBS = 3  # the best of which are climbed from
 _RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG = 15.0, 20.0  # standard deviations per axis
 _ELSEWHERE_MM = 12.0  # displacement that makes another place
 _NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radii
@@ -213,8 +213,7 @@ def _chance(
             other = locate(points_fixed, shuffled, config, generator, evidence=evidence).matrix
             if other is not None and _apart(matrix, other, fov_points) > _ELSEWHERE_MM:
                 rivals.append(float(evidence(torch.from_numpy(other)[None])))
-    numbers = (torch.tensor(x, dtype=torch.float64) for x in (counts, worths))
-    return *numbers, rivals
+    return torch.tensor(counts).double(), torch.tensor(worths).double(), rivals
 
 
 def _rival(

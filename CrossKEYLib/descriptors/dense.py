@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ..errors import InputError
 from ..volume import Grid, Volume, sample_channels
 
 MODALITIES = ("mri", "ius")
+Padding = Literal["zeros", "replicate"]
 COARSEST = 16  # voxels of the input per cell of the coarsest level
 
 
@@ -79,9 +81,7 @@ class DenseEncoder(nn.Module):
         found = self(x.contiguous(memory_format=torch.channels_last_3d), modality).float()
         # A strided 3x3x3 convolution padded by one centres its n-th output on input 2n.
         double = np.diag([2.0, 2.0, 2.0, 1.0])
-        return [
-            FeatureMap(f, v.ijk_to_ras @ double) for f, v in zip(found, volumes, strict=True)
-        ]
+        return [FeatureMap(f, v.ijk_to_ras @ double) for f, v in zip(found, volumes, strict=True)]
 
     @torch.inference_mode()
     def describe(
@@ -145,21 +145,21 @@ class FeatureMap:
 class _Block(nn.Module):
     """Two convolutions around a skip."""
 
-    def __init__(self, channels: int, padding: str = "replicate") -> None:
+    def __init__(self, channels: int, padding: Padding = "replicate") -> None:
         super().__init__()
         self.first = _conv(channels, channels, padding=padding)
-        self.second = nn.Sequential(*_conv(channels, channels, padding=padding)[:2])
+        self.second = _conv(channels, channels, padding=padding)[:2]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(x + self.second(self.first(x)))
 
 
 def _conv(
-    inputs: int, outputs: int, size: int = 3, stride: int = 1, padding: str = "replicate"
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, padding: Padding = "replicate"
 ) -> nn.Sequential:
     # Zero padding tells a network with this reach where in the crop a voxel lies, and training
     # would settle for that. At the finest level its reach is short, and replication is slow.
-    mode = padding if size > 1 else "zeros"
+    mode: Padding = padding if size > 1 else "zeros"
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, size, stride, size // 2, bias=False, padding_mode=mode),
         nn.BatchNorm3d(outputs),
@@ -169,4 +169,3 @@ def _conv(
 
 def _upsampled(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
-

@@ -115,10 +115,12 @@ class Evidence:
             noise = torch.randn(_TRIES, 6, generator=generator, dtype=torch.float64).numpy()
             noise[0] = 0
             turns = Rotation.from_rotvec(np.radians(angle_deg) * noise[:, :3]).as_matrix()
-            tries = np.stack([
-                transform.about(centre, turn, translation_mm * shift)
-                for turn, shift in zip(turns, noise[:, 3:], strict=True)
-            ])
+            tries = np.stack(
+                [
+                    transform.about(centre, turn, translation_mm * shift)
+                    for turn, shift in zip(turns, noise[:, 3:], strict=True)
+                ]
+            )
             scores = few(torch.from_numpy(matrix @ tries)).cpu()
             best = scores.topk(_ELITE).indices.numpy()
             turn = Rotation.from_matrix(turns[best]).mean().as_matrix()

@@ -269,4 +269,3 @@ def _refine(
                 raise EstimationError(f"affine: at least {_MIN_AFFINE} agreeing matches expected")
             matrix = solve(fixed, moving, robust)
     return matrix
-

@@ -63,7 +63,9 @@ def appearance(
     axes = beam_axes(volume) if axes is None else axes
     volume = rescaled(volume)
     view = _filled(volume)
-    grid = Grid.around(_inside(view), spacing_mm, 0.0, axes)
+    # A quarter less than what is filled: a volume that lies on these axes keeps its own samples,
+    # and rounding cannot move the grid by half a voxel, which would blur them.
+    grid = Grid.around(_inside(view), spacing_mm, -spacing_mm / 4, axes)
     image, mask = _on(volume, view, grid)
     texture, core = _texture(image, mask, spacing_mm)
     lateral, elevation, along = (
@@ -94,7 +96,7 @@ def beam_axes(volume: Volume) -> np.ndarray:
     view = _filled(volume)
     inside = _inside(view)
     spacing = float(volume.spacing_mm.min())
-    grid = Grid.around(inside, spacing, 0.0, _own_axes(volume))
+    grid = Grid.around(inside, spacing, -spacing / 4, _own_axes(volume))
     texture, core = _texture(*_on(volume, view, grid), spacing)
     slopes = torch.stack(torch.gradient(texture))[:, core].flip(0).double()
     tensor = (slopes @ slopes.T / slopes.shape[1]).numpy()

@@ -183,9 +183,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="realism", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="realism", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--real", nargs="+", required=True, metavar="US", help="real iUS volumes, two at least")
     add("--mri", nargs="+", required=True, action="append", metavar="MR",

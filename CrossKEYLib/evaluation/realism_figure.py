@@ -15,7 +15,7 @@ from .appearance import BINS, Appearance
 from .realism import mean_profile
 
 COLUMNS = 6
-SHOWN_MM = 90.0  # edge of a slice
+WIDE_MM, DEEP_MM = 96.0, 72.0  # of a slice
 REAL, SIMULATED = "#1b6ca8", "#d1661c"
 
 
@@ -34,10 +34,10 @@ def write_figure(
     """
     rows = [("real", x) for x in _rows(real_shown)]
     rows += [("simulated", x) for x in _rows(simulated_shown[: 3 * COLUMNS])]
-    height = 2.1 * len(rows) + 3.4
+    height = 1.75 * len(rows) + 3.4
     figure = Figure(figsize=(12, height), layout="constrained")
     FigureCanvasAgg(figure)
-    parts = figure.subfigures(2, 1, height_ratios=[max(2.1 * len(rows), 0.1), 3.4])
+    parts = figure.subfigures(2, 1, height_ratios=[max(1.75 * len(rows), 0.1), 3.4])
     if rows:
         axes = parts[0].subplots(len(rows), COLUMNS, squeeze=False)
         for line, (name, looks) in zip(axes, rows, strict=True):
@@ -54,23 +54,18 @@ def _rows(looks: Sequence[Appearance]) -> list[Sequence[Appearance]]:
     return [looks[n : n + COLUMNS] for n in range(0, len(looks), COLUMNS)]
 
 
-def _slices(
-    line: np.ndarray, name: str, looks: Sequence[Appearance], spacing_mm: float
-) -> None:
+def _slices(line: np.ndarray, name: str, looks: Sequence[Appearance], spacing_mm: float) -> None:
     for axes in line:
-        axes.set(xlim=(-SHOWN_MM / 2, SHOWN_MM / 2), ylim=(SHOWN_MM, 0), aspect="equal")
-        axes.set(xticks=[], yticks=[], facecolor="black")
+        axes.axis("off")
     for axes, look in zip(line, looks, strict=False):
         depth, width = (n * spacing_mm for n in look.section.shape)
         extent = (-width / 2, width / 2, depth, 0)
         axes.imshow(look.section, cmap="gray", vmin=0, vmax=1, extent=extent)
-        axes.set(xlim=(-SHOWN_MM / 2, SHOWN_MM / 2), ylim=(SHOWN_MM, 0))
+        axes.set(xlim=(-WIDE_MM / 2, WIDE_MM / 2), ylim=(DEEP_MM, 0))
     line[0].set_title(name, loc="left", fontsize=10)
 
 
-def _histograms(
-    axes: Axes, real: Sequence[Appearance], simulated: Sequence[Appearance]
-) -> None:
+def _histograms(axes: Axes, real: Sequence[Appearance], simulated: Sequence[Appearance]) -> None:
     centres = (np.arange(BINS) + 0.5) / BINS
     for looks, colour, name in ((simulated, SIMULATED, "simulated"), (real, REAL, "real")):
         stack = np.stack([x.histogram for x in looks]) * BINS

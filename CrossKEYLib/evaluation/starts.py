@@ -54,8 +54,9 @@ def run(
             start = start_of(level, seed, ius.centre_ras)
             fixed, moving = landmarks[0], transform.apply(start, landmarks[1])
             result = register(mri, ius.moved(start), model, seed=seed)
-            found = result.matrix is not None
-            tre = float(target_errors(result.matrix, fixed, moving).mean()) if found else None
+            tre = None
+            if result.matrix is not None:
+                tre = float(target_errors(result.matrix, fixed, moving).mean())
             outcomes.append(
                 {
                     "level": level,

@@ -95,9 +95,11 @@ def brain_mask(volume: Volume) -> Volume:
         if solid.sum() * 8e-6 > LARGEST_BRAIN_LITRES:  # a head
             # Brain touches scalp and eyes by bridges thinner than itself: cut them, grow back.
             core = ~_dilated((array < 0.2) | (array > 0.85), BRIDGE_MM)
-            labels, count = ndimage.label(core)
-            sizes = ndimage.sum_labels(core, labels, range(1, count + 1)) if count else [0]
-            solid = _closed(_dilated(labels == 1 + int(np.argmax(sizes)), BRIDGE_MM))
+            parts = np.zeros(core.shape, np.int32)
+            ndimage.label(core, output=parts)
+            sizes = np.bincount(parts.ravel())
+            sizes[0] = 0
+            solid = _closed(_dilated(parts == sizes.argmax(), BRIDGE_MM))
     mask = torch.as_tensor(solid, dtype=torch.float32, device=volume.device)
     return Volume(mask, grid.ijk_to_ras)
 
@@ -111,7 +113,7 @@ def _closed(mask: np.ndarray) -> np.ndarray:
 
 def _dilated(mask: np.ndarray, radius_mm: float) -> np.ndarray:
     """Dilation by a ball on the 2 mm grid of `brain_mask`."""
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=2.0) <= radius_mm)
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=2.0)) <= radius_mm
 
 
 def surface_of(mask: Volume, count: int = 4000) -> torch.Tensor:

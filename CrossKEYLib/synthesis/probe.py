@@ -70,9 +70,9 @@ class Probe:
     def field_of_view(
         self, grid: Grid, generator: torch.Generator, device: torch.device
     ) -> torch.Tensor:
-        """Bool ``[K, J, I]`` on `grid()`: a fan or slab with ragged frames, some of them missing."""
+        """Bool ``[K, J, I]`` on `grid()`: a fan or slab of ragged frames, some missing."""
         k, j, i = grid.shape
-        step = np.linalg.norm(grid.ijk_to_ras[:3, 0])
+        step = float(np.linalg.norm(grid.ijk_to_ras[:3, 0]))
         z = torch.arange(k, device=device)[:, None, None] * step
         x = (torch.arange(i, device=device) - (i - 1) / 2)[None, None] * step
         radius = torch.sqrt((z + self.apex_mm) ** 2 + x**2) - self.apex_mm

@@ -103,9 +103,7 @@ class _Noise:
         """Unit-variance field that changes over about ``length_mm``."""
         shape = shape or self.shape
         coarse = [max(2, int(n * self.spacing_mm / length_mm) + 1) for n in shape]
-        field = torch.randn(
-            1, 1, *coarse, generator=self.generator, device=self.generator.device
-        )
+        field = torch.randn(1, 1, *coarse, generator=self.generator, device=self.generator.device)
         mode = "trilinear" if len(shape) == 3 else "bilinear"
         return F.interpolate(field, shape, mode=mode, align_corners=True)[0, 0] * 1.4
 
@@ -173,8 +171,10 @@ def _facing(structure: torch.Tensor, dependence: float) -> torch.Tensor:
         (inner.narrow(d, 2, n) + inner.narrow(d, 0, n) - 2 * inner.narrow(d, 1, n)).abs()
         for d, n in enumerate(smooth.shape)
     ]
-    crop = [s[tuple(slice(0 if d == e else 1, None if d == e else -1) for e in range(3))]
-            for d, s in enumerate(second)]
+    crop = [
+        s[tuple(slice(0 if d == e else 1, None if d == e else -1) for e in range(3))]
+        for d, s in enumerate(second)
+    ]
     share = crop[0] / (crop[0] + crop[1] + crop[2] + 1e-4)  # axis 0 is depth, along the beam
     return 1 - dependence * (1 - share)
 
@@ -193,9 +193,7 @@ def _beam(
     return torch.exp(gain) * (1 + near)
 
 
-def _image(
-    amplitude: torch.Tensor, style: Style, noise: _Noise, spacing_mm: float
-) -> torch.Tensor:
+def _image(amplitude: torch.Tensor, style: Style, noise: _Noise, spacing_mm: float) -> torch.Tensor:
     """Speckle, beam spread and log compression; returns [0, 1]."""
     field = noise.white(2) * amplitude
     axial = style.axial_mm / spacing_mm

@@ -37,7 +37,7 @@ def block(linear: Matrix | None = None) -> Grid:
 def mottled(grid: Grid, level: float = TISSUE, seed: int = 0) -> torch.Tensor:
     """Tissue with a little noise: quantiles of a perfectly even image would mean nothing."""
     noise = torch.randn(grid.shape, generator=torch.Generator().manual_seed(seed))
-    return level + 2 * noise
+    return level + noise
 
 
 def sheet(grid: Grid, fluid: float = FLUID_DARK) -> Volume:

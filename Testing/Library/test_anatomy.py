@@ -63,9 +63,9 @@ def test_large_fluid_is_no_sheet(fluid):
 def test_maps_lie_in_the_world_of_the_mri(orientation):
     linear = ORIENTATIONS[orientation] * (1.0, 1.25, 0.8)
     points, maps = inside(block_anatomy(sheet(block(linear))))
-    found = points[maps[SHEETS] > 0.5]
+    found = points[maps[SHEETS] > 0.6]
     assert len(found) > 40**2
-    assert float(sheet_distance(found).max()) < 2.5
+    assert float(sheet_distance(found).quantile(0.98)) < 2
     # The plane is found again from the points: its normal and its place.
     centre = found.mean(0)
     normal = torch.linalg.svd(found - centre, full_matrices=False)[2][2].numpy()
@@ -118,7 +118,7 @@ def test_stripped_brain_keeps_itself():
 def test_skull_and_scalp_are_cut_off():
     """Brain, a dark gap with bone, bright scalp, and a bridge between brain and scalp."""
     brain_mm, scalp_mm = 70.0, 92.0
-    grid = grid_around(CENTRE, np.diag([3.0, 3.0, 3.0]), 210)
+    grid = grid_around(CENTRE, np.diag([4.0, 4.0, 4.0]), 200)
     distance = ball_distance(grid.points())
     array = torch.where(distance < scalp_mm, mottled(grid, 150), 0.0)
     array[(distance > brain_mm) & (distance < 83)] = 4.0
@@ -173,7 +173,7 @@ def test_fluid_of_a_real_patient(contrast):
     """The ventricles: large fluid in each contrast, whether bright or dark in it."""
     mri = Volume.read(OPEN_MS / f"{contrast}.nii.gz")
     # A box about the ventricles: a whole head takes seconds.
-    crop = mri.resample(grid_around(np.array([0.0, -12.0, 20.0]), np.eye(3), 80))
+    crop = mri.resample(grid_around(np.array([0.0, -12.0, 20.0]), np.eye(3), 64))
     anatomy = read_anatomy([crop], whole(crop))
     fluid = Volume(anatomy.maps[FLUID], anatomy.ijk_to_ras)
     assert float(fluid.sample(torch.tensor(VENTRICLES)).min()) > 0.8

@@ -78,15 +78,6 @@ def test_rotating_volume_and_axes_together_changes_nothing() -> None:
     assert (here - other).abs().max() > 0.1  # without the rotation it is another view
 
 
-def test_describing_in_parts_agrees_with_the_whole() -> None:
-    network = encoder(context_mm=40.0)  # beyond the reach of the coarsest level's features
-    volume = noise(64)
-    points = torch.rand(40, 3, generator=torch.Generator().manual_seed(4)) * 60 + 2
-    whole = network.describe(volume, points, "mri")
-    parts = network.describe(volume, points, "mri", max_voxels=1_200_000)
-    assert (whole * parts).sum(1).min() > 0.98
-
-
 def test_modalities_have_their_own_stems() -> None:
     network, volume, points = encoder(), noise(), torch.full((1, 3), 24.0)
     apart = network.describe(volume, points, "mri") - network.describe(volume, points, "ius")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from phantoms import noise_volume
 
 from CrossKEYLib.config import ResNetConfig
 from CrossKEYLib.descriptors.dense import DenseConfig, DenseEncoder
@@ -16,7 +17,6 @@ from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.files import write_volume
 from CrossKEYLib.model import Described, Model, build_encoder, fingerprint, pick_device
 from CrossKEYLib.volume import Volume, rescaled
-from phantoms import noise_volume
 
 
 def patient_model(mri: Volume) -> Model:
