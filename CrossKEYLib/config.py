@@ -119,7 +119,7 @@ class RegisterConfig:
     passes: int = 2  # the last ones describe the iUS as the estimate before lays it
     capture_radius_mm: float = 40.0  # around a given start
     search_rotations: bool = True  # try all orientations when the given one is hopeless:
-    search_below: float = 0.2  # confidence
+    search_below: float = 0.1  # confidence
     search_keypoints: int = 600
     search_fixed: int = 20000  # MRI points at most, in that search
     search_keep: int = 2  # orientations that get a full attempt
