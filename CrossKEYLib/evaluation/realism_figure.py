@@ -37,7 +37,8 @@ def write_figure(
     height = 1.75 * len(rows) + 3.4
     figure = Figure(figsize=(12, height), layout="constrained")
     FigureCanvasAgg(figure)
-    parts = figure.subfigures(2, 1, height_ratios=[max(1.75 * len(rows), 0.1), 3.4])
+    heights = [max(1.75 * len(rows), 0.1), 3.4]
+    parts = np.atleast_1d(figure.subfigures(2, 1, height_ratios=heights))
     if rows:
         axes = parts[0].subplots(len(rows), COLUMNS, squeeze=False)
         for line, (name, looks) in zip(axes, rows, strict=True):
