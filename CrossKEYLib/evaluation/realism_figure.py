@@ -38,7 +38,7 @@ def write_figure(
     figure = Figure(figsize=(12, height), layout="constrained")
     FigureCanvasAgg(figure)
     heights = [max(1.75 * len(rows), 0.1), 3.4]
-    parts = np.atleast_1d(figure.subfigures(2, 1, height_ratios=heights))
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     if rows:
         axes = parts[0].subplots(len(rows), COLUMNS, squeeze=False)
         for line, (name, looks) in zip(axes, rows, strict=True):
