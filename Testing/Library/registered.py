@@ -39,6 +39,7 @@ def outcome(accepted: bool = True, found: bool = True) -> Registration:
         chance_inliers=4.0,
         chance_deviation=1.0,
         chance_ratio=6.0,
+        distinctness=3.0,
         spread_mm=9.0,
         inlier_rms_mm=0.0,
         agreement_mm=0.5 if found else float("inf"),
