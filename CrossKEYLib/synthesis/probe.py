@@ -45,8 +45,8 @@ class Probe:
         normal = normal + inward / max(float(np.linalg.norm(inward)), 1.0)  # towards the middle
         tilt = torch.randn(3, generator=generator).numpy() * np.radians(15)
         z = Rotation.from_rotvec(tilt).apply(normal / max(float(np.linalg.norm(normal)), 1e-3))
-        helper = torch.randn(3, generator=generator).numpy()
-        x = helper - (helper @ z) * z
+        any_direction = torch.randn(3, generator=generator).numpy()
+        x = any_direction - (any_direction @ z) * z
         x /= np.linalg.norm(x)
         rotation = np.stack([x, np.cross(z, x), z], axis=1)
         origin = place[:3] - u(-4, 6) * z  # dura or gel between the probe and the cortex
