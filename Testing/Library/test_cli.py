@@ -134,9 +134,12 @@ def test_refusal_as_a_process(tmp_path, files):
 def test_interruption_as_a_process(tmp_path, files):
     command = [sys.executable, "-m", "CrossKEYLib", "synthesize", "--mri", files / "mri.nii.gz"]
     command += ["--output", tmp_path / "out", "--count", "5000"]
+    # A suite run in the background ignores interrupts, and its children would inherit that.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     running = subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("out/.crosskey-*/*")) and time.monotonic() < deadline:
         assert running.poll() is None, running.communicate()

@@ -12,6 +12,7 @@ from CrossKEYLib.errors import InputError
 from CrossKEYLib.evaluation.appearance import BINS, Appearance, appearance, beam_axes, half_width
 from CrossKEYLib.evaluation.realism import (
     compare,
+    draw,
     histogram_distance,
     histogram_overlap,
     main,
@@ -138,6 +139,15 @@ def test_compare_holds_simulated_against_real_and_real_against_real():
     assert {line.count("|") for line in lines} == {7}
     with pytest.raises(InputError, match="at least two real"):
         compare([look(10)], [look(30)])
+
+
+def test_patients_are_simulated_in_turn():
+    """The figure counts on it to show the first patient only."""
+    patient = sheet(grid_around(CENTRE, np.eye(3), 60))
+    other = patient.moved(from_parts(np.eye(3), [300, 0, 0]))
+    drawn = draw([[patient], [other]], 4, torch.Generator().manual_seed(0))
+    is_other = [bool(volume.centre_ras[0] > CENTRE[0] + 150) for volume, _ in drawn]
+    assert is_other == [False, True, False, True]
 
 
 def test_mean_profile_ends_where_most_do():
