@@ -25,8 +25,14 @@ def join(device: torch.device) -> tuple[int, int]:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     return dist.get_rank(), world
+
+
+def _leave() -> None:
+    """Leave together: a process whose peers are still in the group may be aborted at its exit."""
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def own_device(device: torch.device | str) -> torch.device:
