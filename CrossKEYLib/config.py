@@ -101,7 +101,7 @@ class TrainConfig:
     points: int = 1024  # per crop
     crop_mm: float = 64.0  # edge of a crop
     temperature: float = 0.07
-    exclusion_mm: float = 5.0  # nearer places are no negatives
+    exclusion_mm: float = 4.0  # nearer places are no negatives
     evaluations: int = 20  # on held-out styles, over the run
     held_out: int = 12  # pairs
     patience: int = 6  # evaluations without progress, after the curriculum, that end the run

@@ -20,7 +20,9 @@ from ..errors import InputError
 from ..transform import Matrix
 from ..volume import Grid, Volume, gaussian, rescaled
 
-SHEET_MM = 6  # fluid thinner than this shows as a bright line, thicker as a dark space
+CREST_MM = 0.7  # half width of the bright line that the middle of a thin fluid becomes
+RIDGE_MM = 0.8  # scale (Gaussian sigma) at which thin structure is looked for
+FAINT = 0.1  # curvature per mm^2 over tissue level, below which it may be noise
 MARGIN_MM = 8.0  # kept around the brain
 BRIDGE_MM = 6.0  # thinner links between brain and scalp are cut
 CLOSING_MM = 12.0
@@ -150,18 +152,54 @@ def _read_contrast(
     inside = (mask > 0) & (covered > 0.999)
     # Outside the brain is set to tissue level, or the skull and its gap would look like sulci.
     level = float(array[inside].median())
-    smooth = gaussian(torch.where(inside, array, level), 0.6)
-    dark, bright = _top_hats(smooth)
-    fluid_is_bright = _fluid_is_bright(smooth, inside)
-    if fluid_is_bright:
-        sheets, vessels, toned = bright, dark, 1 - smooth
-    else:
-        sheets, vessels, toned = dark, bright, smooth
+    filled = torch.where(inside, array, level)
+    smooth = gaussian(filled, 0.6)
+    toned = 1 - filled if _fluid_is_bright(smooth, inside) else filled  # fluid is dark in it
     level = float(toned[inside].median())
-    fluid = ((0.6 * level - toned) / (0.2 * level + 1e-6)).clamp(0, 1)
+    fluid = ((0.6 * level - gaussian(toned, 0.6)) / (0.2 * level + 1e-6)).clamp(0, 1)
     thick = _box_maximum(-_box_maximum(-fluid, 3), 5) * fluid * mask  # opening keeps the thick
-    lines = _stretched(sheets, inside, 0.75, 0.97) * (1 - thick)
-    return smooth, torch.stack([lines, thick, _stretched(vessels, inside, 0.9, 0.995)])
+    largest, middle, offset = curvatures(gaussian(toned, RIDGE_MM))
+    # A dark sheet curves upwards across itself; a bright tube downwards in two directions.
+    crest = torch.exp(-0.5 * (offset / CREST_MM).square())
+    sheets = _stretched(largest, inside, 0.97, FAINT * level) * crest * (1 - thick)
+    vessels = _stretched(-middle, inside, 0.99, FAINT * level / 4)
+    return smooth, torch.stack([sheets, thick, vessels])
+
+
+def curvatures(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Largest and middle eigenvalue of the Hessian of ``[K, J, I]``, and the distance in voxels
+    to the bottom of the valley that the largest one bends.
+
+    Closed form for symmetric 3x3 matrices (O. K. Smith, Communications of the ACM 4(4), 1961).
+    """
+    slopes = torch.gradient(x)
+    inner = F.pad(x[None, None], [1] * 6, mode="replicate")[0, 0]
+    core = [slice(1, -1)] * 3
+    aa, bb, cc = (
+        inner[(*core[:d], slice(2, None), *core[d + 1 :])]
+        + inner[(*core[:d], slice(None, -2), *core[d + 1 :])]
+        - 2 * x
+        for d in range(3)
+    )
+    ab, ac = (torch.gradient(slopes[0], dim=d)[0] for d in (1, 2))
+    bc = torch.gradient(slopes[1], dim=2)[0]
+    mean = (aa + bb + cc) / 3
+    aa, bb, cc = aa - mean, bb - mean, cc - mean
+    size = ((aa**2 + bb**2 + cc**2 + 2 * (ab**2 + ac**2 + bc**2)) / 6).clamp_min(1e-20).sqrt()
+    determinant = aa * (bb * cc - bc**2) - ab * (ab * cc - bc * ac) + ac * (ab * bc - bb * ac)
+    angle = torch.acos((determinant / (2 * size**3)).clamp(-1, 1)) / 3
+    largest = mean + 2 * size * torch.cos(angle)
+    smallest = mean + 2 * size * torch.cos(angle + 2 * torch.pi / 3)
+    # One Newton step along the bending direction e: (slope . e) / largest, where H slope is nearly
+    # largest (slope . e) e.
+    a, b, c = slopes
+    turned = (
+        (aa + mean) * a + ab * b + ac * c,
+        ab * a + (bb + mean) * b + bc * c,
+        ac * a + bc * b + (cc + mean) * c,
+    )
+    offset = torch.stack(turned).square().sum(0).sqrt() / largest.square().clamp_min(1e-12)
+    return largest, 3 * mean - largest - smallest, offset
 
 
 def _fluid_is_bright(array: torch.Tensor, inside: torch.Tensor) -> bool:
@@ -175,15 +213,6 @@ def _fluid_is_bright(array: torch.Tensor, inside: torch.Tensor) -> bool:
     return high - middle > 1.8 * (middle - low)
 
 
-def _top_hats(array: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Structure thinner than `SHEET_MM`: (dark) closing - image, (bright) image - opening."""
-
-    size = SHEET_MM + 1
-    closed = -_box_maximum(-_box_maximum(array, size), size)
-    opened = _box_maximum(-_box_maximum(-array, size), size)
-    return closed - array, array - opened
-
-
 def _box_maximum(array: torch.Tensor, size: int) -> torch.Tensor:
     """Largest value in a cube of odd edge ``size``; separable, so three passes of length size."""
     x = array[None]
@@ -194,9 +223,9 @@ def _box_maximum(array: torch.Tensor, size: int) -> torch.Tensor:
     return x[0]
 
 
-def _stretched(x: torch.Tensor, inside: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Scale so that these quantiles inside become 0 and 1."""
+def _stretched(x: torch.Tensor, inside: torch.Tensor, top: float, faintest: float) -> torch.Tensor:
+    """Scale so that this quantile inside, or ``faintest`` if larger, becomes 1; clip to [0, 1]."""
     values = x[inside]
     values = values[:: max(1, len(values) // 500_000)]
-    a, b = torch.quantile(values, torch.tensor([low, high], device=x.device)).tolist()
-    return ((x - a) / max(b - a, 1e-6)).clamp(0, 1) * inside
+    full = max(float(torch.quantile(values, top)), faintest, 1e-6)
+    return (x / full).clamp(0, 1) * inside

@@ -151,10 +151,10 @@ def _interface_echo(
     sheets: torch.Tensor, fluid: torch.Tensor, style: Style, noise: _Noise
 ) -> torch.Tensor:
     """Amplitude of thin fluid and of the walls of large fluid; sheets fade in and out."""
-    # What shines is the pia, a fraction of a millimetre, not the whole width of the fluid.
-    middle = sheets - gaussian(sheets, 2.0 / noise.spacing_mm)
-    thin = torch.lerp(sheets, (2.5 * middle).clamp(0, 1), style.thinness)
-    lines = style.sheet_gain * thin * torch.exp(style.fading * noise.smooth(15) - 0.3)
+    # Pia and falx shine whatever the width of the fluid beside them, so strength saturates.
+    strength = sheets.square() / (sheets.square() + style.sheet_level**2)
+    lines = strength * (1 + style.sheet_level**2) * torch.exp(style.fading * noise.smooth(15) - 0.3)
+    lines = style.sheet_gain * lines
     walls = style.wall_gain * gradient_magnitude(gaussian(fluid, 0.7))
     return (lines + walls) * _facing(sheets + fluid, style.angle_dependence)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -13,7 +14,7 @@ class Style:
 
     tissue_curve: tuple[float, ...]  # echo amplitude at evenly spaced MRI intensities
     sheet_gain: float  # thin fluid sheets (sulci, falx)
-    thinness: float  # 0: a line as wide as the fluid, 1: only its middle
+    sheet_level: float  # strength at which a sheet has half its brightness: low shows faint ones
     vessel_gain: float
     wall_gain: float  # rim of large fluid
     fluid_level: float  # share of the echo that large fluid keeps
@@ -49,9 +50,9 @@ class Style:
 
         poor = u(0.05, 1.0)
         return cls(
-            tissue_curve=tuple(u(0.5, 1.5) for _ in range(6)),
+            tissue_curve=tuple(float(np.exp(u(-0.8, 0.8))) for _ in range(6)),
             sheet_gain=u(6, 25),
-            thinness=u(0.4, 1.0),
+            sheet_level=u(0.15, 0.8),
             vessel_gain=u(0, 10) if u(0, 1) < 0.6 else 0.0,
             wall_gain=u(3, 15),
             fluid_level=u(0.02, 0.5),
@@ -64,12 +65,12 @@ class Style:
             blob_gain=u(1.5, 6),
             attenuation=poor * u(-0.5, 1.0),
             shadow=poor * u(0, 1.5) if u(0, 1) < 0.6 else 0.0,
-            near_field=u(0, 6) if u(0, 1) < 0.4 else 0.0,
+            near_field=u(0, 4) if u(0, 1) < 0.8 else 0.0,
             noise=0.02 + poor * u(0, 0.2),
             axial_mm=u(0.25, 0.6),
-            lateral_mm=u(0.4, 0.9),
+            lateral_mm=u(0.4, 1.0),
             lateral_growth=u(0.0, 1.0),
-            dynamic_range=u(3.0, 5.5),
-            gamma=u(1.0, 3.0),
+            dynamic_range=u(3.5, 7.0),
+            gamma=u(0.8, 3.0),
             speckle=0.1 + poor * u(0.2, 0.8),
         )

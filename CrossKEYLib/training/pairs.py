@@ -169,7 +169,7 @@ def _augmented_mri(
 
     x, device = mri.array, mri.device
     steps = torch.rand(8, generator=generator) + 0.15
-    if u(0, 1) < 0.25:  # contrasts never seen: tissues may trade places
+    if u(0, 1) < 0.4:  # contrasts never seen: tissues may trade places
         steps = steps - 1.2 * torch.rand(8, generator=generator)
     rising = torch.cat([torch.zeros(1), steps.cumsum(0)])
     curve = ((rising - rising.amin()) / (rising.amax() - rising.amin())).to(device)

@@ -74,7 +74,7 @@ def pretrain(
     patients, marks = [], []
     for entry in files:
         patient, own = _load(entry, device)
-        patients.append(patient)
+        patients += [patient] * len(patient.contrasts)  # each image equally often
         marks += own
     network = _seeded(encoder, seed).to(device)
     history = train(

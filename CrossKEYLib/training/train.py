@@ -221,19 +221,24 @@ class _Run:
         )
 
     def _loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
-        losses = []
-        for pair, fixed, moving in zip(pairs, *self._maps(pairs), strict=True):
-            losses.append(
-                info_nce(
-                    fixed.sample(pair.points),
-                    moving.sample(pair.points),
-                    pair.points,
-                    self.config.temperature,
-                    self.config.exclusion_mm,
-                    extra_fixed=fixed.sample(pair.elsewhere),
-                    extra_points_fixed=pair.elsewhere,
-                )
+        fixed_maps, moving_maps = self._maps(pairs)
+        # All crops of a step show one patient in one world: each lends the others its negatives.
+        places = torch.cat([pair.elsewhere for pair in pairs])
+        others = torch.cat(
+            [fixed.sample(pair.elsewhere) for fixed, pair in zip(fixed_maps, pairs, strict=True)]
+        )
+        losses = [
+            info_nce(
+                fixed.sample(pair.points),
+                moving.sample(pair.points),
+                pair.points,
+                self.config.temperature,
+                self.config.exclusion_mm,
+                extra_fixed=others,
+                extra_points_fixed=places,
             )
+            for pair, fixed, moving in zip(pairs, fixed_maps, moving_maps, strict=True)
+        ]
         return torch.stack(losses).mean()
 
     def _maps(self, pairs: Sequence[Pair]) -> tuple[list[FeatureMap], list[FeatureMap]]:

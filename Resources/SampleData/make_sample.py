@@ -37,6 +37,7 @@ STYLE = replace(
     Style.draw(torch.Generator().manual_seed(SEED)),
     tissue_curve=(0.7, 0.8, 0.95, 1.1, 1.05, 0.9),
     sheet_gain=16.0,
+    sheet_level=0.3,
     vessel_gain=1.5,
     wall_gain=9.0,
     fluid_level=0.1,

@@ -43,7 +43,7 @@ def mottled(grid: Grid, level: float = TISSUE, seed: int = 0) -> torch.Tensor:
 def sheet(grid: Grid, fluid: float = FLUID_DARK) -> Volume:
     """A block with a flat sheet of fluid through `CENTRE`."""
     array = mottled(grid)
-    array[sheet_distance(grid.points()) < SHEET_MM / 2] = fluid
+    array[sheet_distance(grid.points()) < SHEET_MM / 2] += fluid - TISSUE
     return Volume(array, grid.ijk_to_ras)
 
 
@@ -56,7 +56,7 @@ def sheet_distance(points: torch.Tensor) -> torch.Tensor:
 def ball(grid: Grid, fluid: float = FLUID_DARK) -> Volume:
     """A block with a ball of fluid at `CENTRE`."""
     array = mottled(grid)
-    array[ball_distance(grid.points()) < BALL_MM] = fluid
+    array[ball_distance(grid.points()) < BALL_MM] += fluid - TISSUE
     return Volume(array, grid.ijk_to_ras)
 
 
@@ -86,7 +86,7 @@ def clear_style(**changes: object) -> Style:
     values: dict[str, object] = {
         "tissue_curve": (1.0,) * 6,
         "sheet_gain": 15.0,
-        "thinness": 0.7,
+        "sheet_level": 0.3,
         "vessel_gain": 0.0,
         "wall_gain": 8.0,
         "fluid_level": 0.05,

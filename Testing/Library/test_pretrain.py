@@ -151,4 +151,4 @@ def test_the_example_list_is_well_formed(tmp_path):
             (tmp_path / image).touch()
     (tmp_path / "pretrain.yaml").write_text(text, encoding="utf-8")
     names = [patient.name for patient in read_patients(tmp_path / "pretrain.yaml")]
-    assert names == ["p19", "p26", "colin27", "mni152"]
+    assert names == ["p19", "p26", "colin27", "remind022"]

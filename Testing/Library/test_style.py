@@ -26,9 +26,16 @@ def test_every_choice_varies_and_stays_physical():
         assert values.std() > 0, field.name
         if field.name != "attenuation":  # over-compensated gain brightens the depth
             assert values.min() >= 0, field.name
-    for share in ("fluid_level", "angle_dependence", "speckle", "thinness", "surroundings"):
+    for share in ("fluid_level", "angle_dependence", "speckle", "surroundings"):
         assert max(style[share] for style in styles) <= 1, share
-    for positive in ("axial_mm", "lateral_mm", "dynamic_range", "gamma", "sheet_gain"):
+    for positive in (
+        "axial_mm",
+        "lateral_mm",
+        "dynamic_range",
+        "gamma",
+        "sheet_gain",
+        "sheet_level",
+    ):
         assert min(style[positive] for style in styles) > 0, positive
 
 
