@@ -132,6 +132,7 @@ def register(
 class _Attempt:
     moving: Described
     matches: Matches
+    evidence: Evidence
     result: RigidResult
     score: float
 
@@ -225,7 +226,7 @@ class _Pipeline:
         matches = self._match(fixed, moving, prior)
         with self.stage("estimation"):
             a, b = matches.indices.T
-            evidence = self._evidence(moving)
+            evidence = Evidence(self.field, moving.points, moving.descriptors)
             result = locate(
                 fixed.points[a],
                 points[b],
@@ -234,7 +235,7 @@ class _Pipeline:
                 matches.scores,
                 evidence,
             )
-        return _Attempt(moving, matches, result, _score(evidence, result))
+        return _Attempt(moving, matches, evidence, result, _score(evidence, result))
 
     def _describe_moving(
         self, ius: Volume, points: torch.Tensor, rotation: np.ndarray
@@ -254,9 +255,6 @@ class _Pipeline:
                 prior,
             )
 
-    def _evidence(self, moving: Described) -> Evidence:
-        return Evidence(self.field, moving.points, moving.descriptors)
-
     def _promising_rotations(
         self, fixed: Described, ius: Volume, points: torch.Tensor
     ) -> list[np.ndarray]:
@@ -273,7 +271,7 @@ class _Pipeline:
             matches = self._match(few, moving, None)
             with self.stage("rotation search"):
                 a, b = matches.indices.T
-                evidence = self._evidence(moving)
+                evidence = Evidence(self.field, moving.points, moving.descriptors)
                 result = estimate_rigid(
                     few.points[a],
                     some[b],
@@ -302,7 +300,7 @@ class _Pipeline:
                 self.config.estimate,
                 self.config.trust,
                 self.generator,
-                self._evidence(attempt.moving),
+                attempt.evidence,
             )
 
 

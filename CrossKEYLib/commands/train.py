@@ -81,6 +81,9 @@ def pretrain(
         Path, typer.Option(help="List of patients, .yaml: name and images of each, best first.")
     ],
     output: Output,
+    model: Annotated[
+        Path | None, typer.Option(help="General model to go on from; untrained when missing.")
+    ] = None,
     minutes: Minutes = 60.0,
     steps: Annotated[
         int | None, typer.Option(help="Training steps, in place of minutes.", min=1)
@@ -92,6 +95,7 @@ def pretrain(
     """Train a general model on many patients; on several GPUs through torchrun."""
     from .. import outputs
     from ..config import TrainConfig
+    from ..model import Model
     from ..progress import display
     from ..training.pretrain import pretrain as run
 
@@ -104,6 +108,7 @@ def pretrain(
         made = run(
             data,
             output,
+            start=None if model is None else Model.load(model),
             config=config,
             device=place,
             seed=seed,

@@ -8,7 +8,7 @@ Summed over thousands of points that singles out the true one among the candidat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
 
 import numpy as np
 import torch
@@ -20,9 +20,8 @@ from ..transform import Matrix
 _STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4))  # mm, degrees
 _TRIES = 160  # per step
 _ELITE = 10  # of the tries, averaged
-_REFINING = 2000  # points that guide the climb
-_TILE_ELEMENTS = 30_000_000  # descriptor elements gathered at once
-_BACKGROUND = 2000  # fixed descriptors that tell how similar a point is to just anything
+_TABLE_ELEMENTS = 250_000_000  # similarities kept, in half precision
+_TILE_ELEMENTS = 4_000_000  # places looked up, or similarities computed, at once
 _CLIP = 4.0  # standard scores beyond this count no more
 
 
@@ -41,66 +40,69 @@ class DescriptorField:
         self.descriptors = descriptors
         self.spacing_mm = spacing_mm
         self.origin = points.amin(0) - 1.5 * spacing_mm
-        cells = self._cells(points)
-        self.size = cells.amax(0) + 2
-        self.index = torch.full(tuple(self.size.tolist()), -1, device=points.device)
+        cells = torch.floor((points - self.origin) / spacing_mm).long()
+        self.last = cells.amax(0) + 1  # the first and last cells along each axis stay empty
+        self.index = torch.full(tuple((self.last + 1).tolist()), len(points), device=points.device)
         self.index[tuple(cells.T)] = torch.arange(len(points), device=points.device)
 
-    def scores(
-        self, matrices: torch.Tensor, points: torch.Tensor, descriptors: torch.Tensor
-    ) -> torch.Tensor:
-        """Mean standard score ``[H]`` of moving points under transforms ``[H, 4, 4]``.
-
-        A point's similarities are standardised over all of the fixed image, so that a transform
-        which says nothing scores zero. Points that land outside of all fixed points count zero.
-
-        Args:
-            matrices: ``T_fixed_moving``, RAS mm.
-            points: ``[N, 3]`` RAS mm, moving.
-            descriptors: ``[N, D]`` unit norm.
-        """
-        step = max(1, len(self.descriptors) // _BACKGROUND)
-        anything = descriptors @ self.descriptors[::step].T
-        mean, deviation = anything.mean(1), anything.std(1).clamp_min(1e-6)
-        found = []
-        tile = max(1, _TILE_ELEMENTS // max(1, descriptors.numel()))
-        for part in matrices.to(points).split(tile):
-            moved = points @ part[:, :3, :3].mT + part[:, None, :3, 3]
-            cells = self._cells(moved)
-            inside = ((cells >= 0) & (cells < self.size)).all(-1)
-            k, j, i = cells.clamp_min(0).minimum(self.size - 1).unbind(-1)
-            where = self.index[k, j, i]
-            there = inside & (where >= 0)
-            similarity = (self.descriptors[where.clamp_min(0)] * descriptors).sum(-1)
-            standard = ((similarity - mean) / deviation).clamp(-_CLIP, _CLIP)
-            found.append((standard * there).mean(1))
-        return torch.cat(found)
-
-    def _cells(self, points: torch.Tensor) -> torch.Tensor:
-        return torch.floor((points - self.origin) / self.spacing_mm).long()
+    def lookup(self, points: torch.Tensor) -> torch.Tensor:
+        """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where is none."""
+        cells = torch.floor((points - self.origin) / self.spacing_mm).long()
+        k, j, i = cells.clamp_min(0).minimum(self.last).unbind(-1)
+        _, size_j, size_i = self.index.shape
+        return self.index.flatten()[(k * size_j + j) * size_i + i]
 
 
-@dataclass(frozen=True, eq=False)
 class Evidence:
-    """A field and the moving points that are held against it.
+    """Moving points held against a field: how well the descriptors agree at a transform.
 
-    Attributes:
+    Every similarity between a moving point and a place is computed once, here; scoring a
+    transform then only reads them. They are standardised for each moving point over all of the
+    fixed image, so that a transform which says nothing scores zero.
+
+    Args:
         field: of the fixed image.
-        points: ``[N, 3]`` RAS mm, moving.
+        points: ``[N, 3]`` RAS mm, moving; evenly thinned when their table would be too large.
         descriptors: ``[N, D]`` unit norm.
     """
 
-    field: DescriptorField
-    points: torch.Tensor
-    descriptors: torch.Tensor
+    def __init__(
+        self, field: DescriptorField, points: torch.Tensor, descriptors: torch.Tensor
+    ) -> None:
+        count = len(field.descriptors)
+        stride = max(1, -(-len(points) * count // _TABLE_ELEMENTS))
+        self.field, self.points = field, points[::stride]
+        self.table = torch.zeros(
+            len(self.points), count + 1, dtype=torch.float16, device=points.device
+        )
+        descriptors = descriptors[::stride]
+        # Mean and variance of a point's similarities follow from two moments of the fixed side.
+        mean = descriptors @ field.descriptors.mean(0)
+        second = field.descriptors.T @ field.descriptors / count
+        variance = ((descriptors @ second) * descriptors).sum(1) - mean.square()
+        scale = variance.clamp_min(1e-12).rsqrt()
+        rows = max(1, _TILE_ELEMENTS // count)
+        parts = (x.split(rows) for x in (self.table, descriptors, mean, scale))
+        for table, part, middle, factor in zip(*parts, strict=True):
+            similarity = part @ field.descriptors.T
+            standard = similarity.sub_(middle[:, None]).mul_(factor[:, None])
+            table[:, :-1] = standard.clamp_(-_CLIP, _CLIP)
 
     def __call__(self, matrices: torch.Tensor) -> torch.Tensor:
-        """Scores ``[H]`` of ``T_fixed_moving [H, 4, 4]``; a `ransac.Judge`."""
-        return self.field.scores(matrices, self.points, self.descriptors)
+        """Mean standard score ``[H]`` of the points under ``T_fixed_moving [H, 4, 4]`` (RAS mm);
+        points that land outside of all fixed points count zero. A `ransac.Judge`."""
+        rows = torch.arange(len(self.points), device=self.points.device) * self.table.shape[1]
+        table, found = self.table.flatten(), []
+        for part in matrices.to(self.points).split(max(1, _TILE_ELEMENTS // len(self.points))):
+            moved = self.points @ part[:, :3, :3].mT + part[:, None, :3, 3]
+            found.append(table[rows + self.field.lookup(moved)].float().mean(1))
+        return torch.cat(found)
 
     def part(self, mask: torch.Tensor) -> Evidence:
         """The same with some of the moving points, bool ``[N]``."""
-        return Evidence(self.field, self.points[mask], self.descriptors[mask])
+        part = copy(self)
+        part.points, part.table = self.points[mask], self.table[mask]
+        return part
 
     def refined(self, matrix: Matrix, generator: torch.Generator) -> Matrix:
         """Climb from ``matrix`` (rigid) to the nearby transform of best score.
@@ -109,8 +111,6 @@ class Evidence:
         is the next place to search around. Sampling needs no gradient of a lookup table.
         """
         centre = self.points.double().mean(0).cpu().numpy()
-        order = torch.randperm(len(self.points), generator=generator)[:_REFINING]
-        few = Evidence(self.field, self.points[order], self.descriptors[order])
         for translation_mm, angle_deg in _STEPS:
             noise = torch.randn(_TRIES, 6, generator=generator, dtype=torch.float64).numpy()
             noise[0] = 0
@@ -121,7 +121,7 @@ class Evidence:
                     for turn, shift in zip(turns, noise[:, 3:], strict=True)
                 ]
             )
-            scores = few(torch.from_numpy(matrix @ tries)).cpu()
+            scores = self(torch.from_numpy(matrix @ tries)).cpu()
             best = scores.topk(_ELITE).indices.numpy()
             turn = Rotation.from_matrix(turns[best]).mean().as_matrix()
             shift = translation_mm * noise[best, 3:].mean(0)

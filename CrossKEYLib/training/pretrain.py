@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from ..config import TrainConfig
 from ..descriptors.dense import DenseConfig, DenseEncoder
-from ..errors import InputError
+from ..errors import InputError, ModelError
 from ..model import Model, fingerprints
 from ..synthesis.anatomy import read_anatomy
 from ..volume import Volume, rescaled
@@ -25,6 +25,7 @@ from .train import Report, train
 KEYS = ("name", "images", "brain")
 TRAINING = TrainConfig()
 ENCODER = DenseConfig()
+RESTART = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def pretrain(
     data: Path,
     output: Path,
     *,
+    start: Model | None = None,
     config: TrainConfig = TRAINING,
     encoder: DenseConfig = ENCODER,
     device: torch.device | str = "cpu",
@@ -55,8 +57,10 @@ def pretrain(
     Args:
         data: YAML, see `read_patients`.
         output: where the model goes; must end in ``.pt``.
-        config: length and settings of the training.
-        encoder: size of the network.
+        start: general model to go on from; untrained weights when missing.
+        config: length and settings of the training. With ``start`` the full rotations come at
+            once and the learning rate is `RESTART` of the configured one.
+        encoder: size of the network; that of ``start`` when given.
         device: where to train; under ``torchrun`` "cuda" means one GPU for each process.
         seed: of everything random, the initial weights included.
         checkpoint: resumed from when it is there, written while training.
@@ -64,7 +68,7 @@ def pretrain(
 
     Raises:
         InputError: the list or an image cannot be used, or a file cannot be written.
-        ModelError: the checkpoint belongs to another run.
+        ModelError: the checkpoint belongs to another run, or ``start`` is no dense model.
     """
     files = read_patients(data)
     if output.suffix != ".pt":
@@ -76,14 +80,23 @@ def pretrain(
         patient, own = _load(entry, device)
         patients += [patient] * len(patient.contrasts)  # each image equally often
         marks += own
-    network = _seeded(encoder, seed).to(device)
+    if start is None:
+        network = _seeded(encoder, seed).to(device)
+    elif isinstance(start.encoder, DenseEncoder):
+        encoder = start.encoder.config
+        network = start.encoder.to(device)
+        rate = RESTART * config.learning_rate
+        config = replace(config, learning_rate=rate, first_share=1.0)
+    else:
+        raise ModelError(f"the model {start.name!r} is a patch network; pretrain needs a dense one")
+    began = "" if start is None else f" from {start.name}"
     history = train(
         network,
         patients,
         config,
         seed=seed,
         checkpoint=checkpoint,
-        identity=f"pretrain {encoder} on {','.join(marks)}",
+        identity=f"pretrain {encoder}{began} on {','.join(marks)}",
         report=report,
     )
     names = ", ".join(entry.name for entry in files)
