@@ -122,6 +122,7 @@ class RegisterConfig:
     search_below: float = 0.1  # confidence
     search_keypoints: int = 600
     search_fixed: int = 20000  # MRI points at most, in that search
+    search_hypotheses: int = 4000  # per orientation
     search_keep: int = 2  # orientations that get a full attempt
 
 

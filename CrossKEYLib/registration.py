@@ -13,8 +13,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from .candidates import moving_points
-from .config import RegisterConfig
-from .estimation import DescriptorField, Evidence, RigidResult, estimate_rigid, locate
+from .config import EstimateConfig, RegisterConfig
+from .estimation import DescriptorField, Evidence, RigidResult, locate
 from .matching import Matches, Prior, match
 from .model import Described, Model, describe_brain
 from .plausibility import check_pair
@@ -129,6 +129,27 @@ def register(
 
 
 @dataclass(frozen=True, eq=False)
+class _Target:
+    """The MRI: its described places, and the same looked up by place."""
+
+    described: Described
+    field: DescriptorField
+
+    @classmethod
+    def of(cls, described: Described, spacing_mm: float = 2.0) -> _Target:
+        field = DescriptorField(described.points, described.descriptors, spacing_mm)
+        return cls(described, field)
+
+    def thinned(self, most: int) -> _Target:
+        """Every other place along each axis, until at most this many are left."""
+        if len(self.described) <= most:
+            return self
+        kept = (self.field.cells(self.described.points) % 2 == 0).all(1)
+        few = Described(self.described.points[kept], self.described.descriptors[kept])
+        return _Target.of(few, 2 * self.field.spacing_mm).thinned(most)
+
+
+@dataclass(frozen=True, eq=False)
 class _Attempt:
     moving: Described
     matches: Matches
@@ -163,16 +184,16 @@ class _Pipeline:
             ius = rescaled(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
-        self.field = DescriptorField(described.points, described.descriptors)
+        target = _Target.of(described)
         rotation = np.eye(3) if initial is None else _rotation_of(initial)
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
-        attempt = self._attempt(described, ius, points, rotation, prior)
-        trust = self._assess(described, attempt, ius)
+        attempt = self._attempt(target, ius, points, rotation, prior)
+        trust = self._assess(target, attempt, ius)
         lost = trust.confidence < self.config.search_below
         if lost and initial is None and self.config.search_rotations:
-            for rotation in self._promising_rotations(described, ius, points):
-                other = self._attempt(described, ius, points, rotation, None)
-                other_trust = self._assess(described, other, ius)
+            for rotation in self._promising_rotations(target, ius, points):
+                other = self._attempt(target, ius, points, rotation, None)
+                other_trust = self._assess(target, other, ius)
                 # Many orientations give chance many tries, so a narrow lead does not count.
                 if other.score > _CLEAR_LEAD * attempt.score:
                     attempt, trust = other, other_trust
@@ -197,18 +218,19 @@ class _Pipeline:
 
     def _attempt(
         self,
-        fixed: Described,
+        target: _Target,
         ius: Volume,
         points: torch.Tensor,
         rotation: np.ndarray,
         prior: Prior | None,
     ) -> _Attempt:
         """Describe, match, estimate; then again as the estimate lays the iUS."""
-        best = self._once(fixed, ius, points, rotation, prior)
+        best = self._once(target, ius, points, rotation, prior, self.config.estimate)
         for _ in range(self.config.passes - 1):
             if best.result.matrix is None:
                 break
-            again = self._once(fixed, ius, points, _rotation_of(best.result.matrix), prior)
+            rotation = _rotation_of(best.result.matrix)
+            again = self._once(target, ius, points, rotation, prior, self.config.estimate)
             if again.score < best.score:
                 break
             best = again
@@ -216,21 +238,22 @@ class _Pipeline:
 
     def _once(
         self,
-        fixed: Described,
+        target: _Target,
         ius: Volume,
         points: torch.Tensor,
         rotation: np.ndarray,
         prior: Prior | None,
+        estimate: EstimateConfig,
     ) -> _Attempt:
         moving = self._describe_moving(ius, points, rotation)
-        matches = self._match(fixed, moving, prior)
+        matches = self._match(target.described, moving, prior)
         with self.stage("estimation"):
             a, b = matches.indices.T
-            evidence = Evidence(self.field, moving.points, moving.descriptors)
+            evidence = Evidence(target.field, moving.points, moving.descriptors)
             result = locate(
-                fixed.points[a],
+                target.described.points[a],
                 points[b],
-                self.config.estimate,
+                estimate,
                 self.generator,
                 matches.scores,
                 evidence,
@@ -256,44 +279,27 @@ class _Pipeline:
             )
 
     def _promising_rotations(
-        self, fixed: Described, ius: Volume, points: torch.Tensor
+        self, target: _Target, ius: Volume, points: torch.Tensor
     ) -> list[np.ndarray]:
         """Rotations in which a quick look finds most agreement, best first."""
         group = Rotation.create_group("I")
         rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
         config = self.config
-        stride = 1 + len(fixed) // config.search_fixed
-        few = Described(fixed.points[::stride], fixed.descriptors[::stride])
-        some = points[: config.search_keypoints]
-        scores, matrices = [], []
-        for rotation in rotations:
-            moving = self._describe_moving(ius, some, rotation)
-            matches = self._match(few, moving, None)
-            with self.stage("rotation search"):
-                a, b = matches.indices.T
-                evidence = Evidence(self.field, moving.points, moving.descriptors)
-                result = estimate_rigid(
-                    few.points[a],
-                    some[b],
-                    replace(config.estimate, hypotheses=4000, transform="rigid"),
-                    self.generator,
-                    matches.scores,
-                    evidence,
-                )
-                # The rotation that was found is nearer than the one that was tried.
-                matrices.append(rotation if result.matrix is None else result.matrix)
-                scores.append(_score(evidence, result))
-        order = np.argsort(scores)[::-1][: config.search_keep]
-        return [_rotation_of(matrices[i]) for i in order]
+        quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
+        few, some = target.thinned(config.search_fixed), points[: config.search_keypoints]
+        looks = [self._once(few, ius, some, rotation, None, quick) for rotation in rotations]
+        found = sorted(looks, key=lambda look: look.score, reverse=True)[: config.search_keep]
+        # The rotation that was found is nearer than the one that was tried.
+        return [_rotation_of(look.result.matrix) for look in found]
 
-    def _assess(self, fixed: Described, attempt: _Attempt, ius: Volume) -> Trust:
+    def _assess(self, target: _Target, attempt: _Attempt, ius: Volume) -> Trust:
         with self.stage("trust"):
             a, b = attempt.matches.indices.T
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
             return assess(
-                fixed.points[a],
+                target.described.points[a],
                 attempt.moving.points[b],
                 attempt.result,
                 view,
@@ -311,7 +317,9 @@ def _score(evidence: Evidence, result: RigidResult) -> float:
     return float(evidence(torch.from_numpy(result.matrix)[None]))
 
 
-def _rotation_of(matrix: Matrix) -> np.ndarray:
-    """Rotation nearest to the linear part."""
+def _rotation_of(matrix: Matrix | None) -> np.ndarray:
+    """Rotation nearest to the linear part; none without a matrix."""
+    if matrix is None:
+        return np.eye(3)
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt

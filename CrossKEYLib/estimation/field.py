@@ -40,15 +40,18 @@ class DescriptorField:
         self.descriptors = descriptors
         self.spacing_mm = spacing_mm
         self.origin = points.amin(0) - 1.5 * spacing_mm
-        cells = torch.floor((points - self.origin) / spacing_mm).long()
+        cells = self.cells(points)
         self.last = cells.amax(0) + 1  # the first and last cells along each axis stay empty
         self.index = torch.full(tuple((self.last + 1).tolist()), len(points), device=points.device)
         self.index[tuple(cells.T)] = torch.arange(len(points), device=points.device)
 
+    def cells(self, points: torch.Tensor) -> torch.Tensor:
+        """Which cell ``[..., 3]`` RAS ``points [..., 3]`` lie in; outside ones may be negative."""
+        return torch.floor((points - self.origin) / self.spacing_mm).long()
+
     def lookup(self, points: torch.Tensor) -> torch.Tensor:
         """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where is none."""
-        cells = torch.floor((points - self.origin) / self.spacing_mm).long()
-        k, j, i = cells.clamp_min(0).minimum(self.last).unbind(-1)
+        k, j, i = self.cells(points).clamp_min(0).minimum(self.last).unbind(-1)
         _, size_j, size_i = self.index.shape
         return self.index.flatten()[(k * size_j + j) * size_i + i]
 
