@@ -75,7 +75,7 @@ class TrustConfig:
     min_confidence: float = 0.5
     min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
     min_distinctness: float = 1.2  # score of the descriptor field over that of any other place
-    evidence_points: int = 600  # of the field, in re-estimations
+    rival_searches: int = 2  # for that other place
     max_agreement_mm: float = 5.0  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 6.0  # second standard deviation of the inlier cloud
     max_predicted_tre_mm: float = 5.0

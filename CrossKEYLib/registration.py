@@ -21,7 +21,7 @@ from .plausibility import check_pair
 from .synthesis.anatomy import brain_mask
 from .transform import Matrix
 from .trust import Trust, assess
-from .volume import Volume, rescaled
+from .volume import Volume, rescaled, toned
 
 Progress = Callable[[str], None]
 
@@ -181,7 +181,7 @@ class _Pipeline:
         check_pair(fixed, moving)
         self.model.check_belongs_to(fixed)
         with self.stage("keypoints"):
-            ius = rescaled(moving)
+            ius = toned(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
         target = _Target.of(described)

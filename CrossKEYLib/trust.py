@@ -19,14 +19,14 @@ from scipy.spatial.transform import Rotation
 
 from .config import EstimateConfig, TrustConfig
 from .errors import EstimationError
-from .estimation import Evidence, RigidResult, locate
+from .estimation import Evidence, RigidResult, estimate_rigid, locate
 from .estimation.ransac import MIN_INLIERS, independence
 from .transform import Matrix, about, apply
 
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
 _WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
 _RIVALS = 600  # other places looked at
-_CLIMBS = 3  # the best of which are climbed from
+_CLIMBS = 3  # from so many of them
 _RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG = 15.0, 20.0  # standard deviations per axis
 _ELSEWHERE_MM = 12.0  # displacement that makes another place
 _NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radii
@@ -107,17 +107,17 @@ def assess(
     fixed_in, moving_in = (p[result.inliers].cpu().double() for p in (points_fixed, points_moving))
     weights = independence(fixed_in, moving_in, config.cluster_radius_mm)
     worth = float(weights.sum())
-    few = None if evidence is None else _thinned(evidence, trust.evidence_points, generator)
-    chance, chance_worth, rivals = _chance(
-        points_fixed, points_moving, result.matrix, fov_points, again, trust, generator, few
-    )
+    chance, chance_worth = _chance(points_fixed, points_moving, again, trust, generator)
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
     distinctness = math.inf
-    if few is not None:
-        reached = float(few(torch.from_numpy(result.matrix)[None]))
-        rivals.append(_rival(result.matrix, few, fov_points, generator))
-        distinctness = max(reached, 0.0) / max(*rivals, 1e-6)
-    agreement = _agreement(points_fixed, points_moving, fov_points, again, trust, generator, few)
+    if evidence is not None:
+        reached = float(evidence(torch.from_numpy(result.matrix)[None]))
+        matched = (points_fixed, points_moving, result.matrix, fov_points)
+        elsewhere = _best_elsewhere(*matched, again, trust, generator, evidence)
+        distinctness = max(reached, 0.0) / max(elsewhere, 1e-6)
+    agreement = _agreement(
+        points_fixed, points_moving, fov_points, again, trust, generator, evidence
+    )
     spread = _spread(moving_in, weights)
     deformation = _deformation(result.matrix, points_fixed, points_moving, config)
     noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
@@ -175,28 +175,19 @@ def _blocks(
     return corners * edge_mm, block
 
 
-def _thinned(evidence: Evidence, count: int, generator: torch.Generator) -> Evidence:
-    order = torch.randperm(len(evidence.points), generator=generator, device=generator.device)
-    return evidence.part(order[:count].to(evidence.points.device))
-
-
 def _chance(
     points_fixed: torch.Tensor,
     points_moving: torch.Tensor,
-    matrix: Matrix,
-    fov_points: torch.Tensor,
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
-    evidence: Evidence | None,
-) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
-    """The best that the same search finds in matches without a truth: inliers, independent
-    inliers, and scores of places other than the one at ``matrix``.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best that the same search finds in matches without a truth: inliers, and independent
+    inliers, one entry per repeat.
 
     Whole blocks of moving points trade places and keep their fixed ends: a common motion is
     destroyed, while neighbours that err together, which chance can exploit, go on doing so.
     """
-    rivals = []
     counts, worths = [], []
     edge = _BLOCK_RADII * config.cluster_radius_mm
     for _ in range(trust.chance_repeats):
@@ -209,39 +200,47 @@ def _chance(
         counts.append(found.n_inliers if found else MIN_INLIERS - 1)
         worth = float(independence(*pair, config.cluster_radius_mm).sum()) if found else counts[-1]
         worths.append(worth)
-        if evidence is not None:
-            other = locate(points_fixed, shuffled, config, generator, evidence=evidence).matrix
-            if other is not None and _apart(matrix, other, fov_points) > _ELSEWHERE_MM:
-                rivals.append(float(evidence(torch.from_numpy(other)[None])))
-    return torch.tensor(counts).double(), torch.tensor(worths).double(), rivals
+    return torch.tensor(counts).double(), torch.tensor(worths).double()
 
 
-def _rival(
-    matrix: Matrix, evidence: Evidence, fov_points: torch.Tensor, generator: torch.Generator
+def _best_elsewhere(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    matrix: Matrix,
+    fov_points: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+    evidence: Evidence,
 ) -> float:
-    """Best score of the descriptors at any other place that a wide random search climbs to."""
+    """Best score of the descriptors at any other place: the search that found ``matrix`` again,
+    with its neighbourhood forbidden, and a wide random search around it."""
+
+    def judge(matrices: torch.Tensor) -> torch.Tensor:
+        far = _apart(matrix, matrices.cpu().double(), fov_points) > _ELSEWHERE_MM
+        return torch.where(far.to(evidence.points.device), evidence(matrices), -torch.inf)
+
     centre = fov_points.double().mean(0).cpu().numpy()
     noise = torch.randn(_RIVALS, 6, generator=generator, dtype=torch.float64).numpy()
     shifts = noise[:, 3:] * _RIVAL_SPREAD_MM
     turns = Rotation.from_rotvec(np.radians(_RIVAL_SPREAD_DEG) * noise[:, :3]).as_matrix()
     tries = np.stack([matrix @ about(centre, *pair) for pair in zip(turns, shifts, strict=True)])
-    far = np.array([_apart(matrix, other, fov_points) > _ELSEWHERE_MM for other in tries])
-    tries = tries[far]
-    scores = evidence(torch.from_numpy(tries))
-    best = 0.0
-    for index in scores.topk(min(_CLIMBS, len(scores))).indices.tolist():
-        top = evidence.refined(tries[index], generator)
-        if _apart(matrix, top, fov_points) > _ELSEWHERE_MM:
-            best = max(best, float(evidence(torch.from_numpy(top)[None])))
-        else:  # it climbed back to the place itself, so only where it began is elsewhere
-            best = max(best, float(scores[index]))
-    return best
+    scores = judge(torch.from_numpy(tries))
+    starts = [tries[i] for i in scores.topk(_CLIMBS).indices.tolist()]
+    rigid = replace(config, transform="rigid")
+    for _ in range(trust.rival_searches):
+        other = estimate_rigid(points_fixed, points_moving, rigid, generator, judge=judge).matrix
+        starts += [] if other is None else [other]
+    # A climb may lead back to the place itself; then only where it began is elsewhere.
+    ends = starts + [evidence.refined(start, generator) for start in starts]
+    return max(0.0, float(judge(torch.from_numpy(np.stack(ends))).max()))
 
 
-def _apart(a: Matrix, b: Matrix, fov_points: torch.Tensor) -> float:
-    """RMS displacement (mm) over the field of view between two transforms."""
+def _apart(matrix: Matrix, others: torch.Tensor, fov_points: torch.Tensor) -> torch.Tensor:
+    """RMS displacement ``[H]`` (mm) over the field of view from a transform to others."""
     fov = fov_points.cpu().double()
-    return float((apply(a, fov) - apply(b, fov)).square().sum(1).mean().sqrt())
+    there = fov @ others[:, :3, :3].mT + others[:, None, :3, 3]
+    return (there - apply(matrix, fov)).square().sum(2).mean(1).sqrt()
 
 
 def _agreement(
@@ -274,7 +273,7 @@ def _agreement(
         if a is None or b is None:
             displacements.append(math.inf)
             continue
-        displacements.append(_apart(a, b, fov_points))
+        displacements.append(float(_apart(a, torch.from_numpy(b)[None], fov_points)))
     return sorted(displacements)[len(displacements) // 2]
 
 

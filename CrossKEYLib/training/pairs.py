@@ -12,7 +12,7 @@ from .. import transform
 from ..descriptors.patches import random_rotations
 from ..synthesis.anatomy import Anatomy
 from ..synthesis.simulator import blob_map, simulate
-from ..volume import Grid, Volume, gaussian, rescaled
+from ..volume import Grid, Volume, gaussian, toned
 
 CROP_MM = 64.0  # edge of both crops
 SHIFT_MM = 18.0  # how far each is laid off the common place, per axis; less for smaller crops
@@ -200,9 +200,8 @@ def _augmented_mri(
 
 
 def _augmented_ius(ius: Volume, generator: torch.Generator) -> Volume:
-    """Display settings differ between machines: percentile scaling and a random gamma."""
+    """One tone, as registration sees real ultrasound, but never quite the same."""
     if not bool((ius.array > 0).any()):
         return ius
-    scaled = rescaled(ius)
-    gamma = float(torch.exp(0.3 * torch.randn((), generator=generator)))
-    return ius.replaced(scaled.array**gamma)
+    gamma = float(torch.exp(0.2 * torch.randn((), generator=generator)))
+    return ius.replaced(toned(ius).array ** gamma)
