@@ -268,3 +268,17 @@ def _quiet() -> Iterator[None]:
         else:
             os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] = permissive
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def read_folder(folder: Path) -> list[Volume]:
+    """All volumes of a folder, by name.
+
+    Raises:
+        InputError: no folder, none in it, or one is unusable.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; check the path")
+    found = sorted(p for p in folder.iterdir() if p.name.lower().endswith(NIFTI + TEXT_HEADER))
+    if not found:
+        raise InputError(f"{folder}: holds no volumes; expected files ending in .nii.gz")
+    return [read_volume(path) for path in found]

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
-
 if TYPE_CHECKING:
     import torch
-
-    from ..volume import Volume
 
 DONE, REFUSED = 0, 3  # exit status; bad input is raised as an error
 
@@ -27,8 +23,6 @@ Contrasts = Annotated[
     typer.Option("--mri", help="MRI: file or DICOM folder; repeat for more contrasts, best first."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")]
-
-IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def machine(device: str, threads: int | None = None) -> torch.device:
@@ -44,22 +38,6 @@ def machine(device: str, threads: int | None = None) -> torch.device:
     if threads is not None:
         torch.set_num_threads(threads)
     return pick_device(device)
-
-
-def read_folder(folder: Path) -> list[Volume]:
-    """All volumes of a folder, by name.
-
-    Raises:
-        InputError: no folder, none in it, or one is unusable.
-    """
-    from ..volume import Volume
-
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; check the path")
-    found = sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGES))
-    if not found:
-        raise InputError(f"{folder}: holds no volumes; expected files ending in .nii.gz")
-    return [Volume.read(path) for path in found]
 
 
 def say(text: str) -> None:

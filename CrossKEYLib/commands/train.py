@@ -16,7 +16,6 @@ from .common import (
     Seed,
     Threads,
     machine,
-    read_folder,
     say,
     say_json,
 )
@@ -47,33 +46,23 @@ def prepare(
     threads: Threads = None,
 ) -> int:
     """Train a patient's own model before surgery. An interrupted run goes on when repeated."""
-    from .. import outputs
-    from ..model import Model
     from ..progress import display
-    from ..training.prepare import prepare as run
-    from ..volume import Volume
+    from ..training.prepare import prepare_file
 
-    outputs.check_file(output, (".pt",))
-    checkpoint = _checkpoint(output)
-    outputs.check_file(checkpoint, (".pt",))
     place = machine(device, threads)
     with display() as shown:
-        shown.stage("reading")
-        made = run(
-            [Volume.read(path) for path in mri],
-            start=None if model is None else Model.load(model),
-            synthetic=[] if synthetic_us is None else read_folder(synthetic_us),
+        made = prepare_file(
+            mri,
+            output,
+            synthetic_us=synthetic_us,
+            start=model,
             minutes=minutes,
             device=place,
             seed=seed,
-            checkpoint=checkpoint,
-            name=output.stem,
             report=shown.training,
             progress=shown.stage,
         )
-        if _is_first():
-            made.save(output)
-    return _finish(made, output, checkpoint)
+    return _finish(made, output)
 
 
 def pretrain(
@@ -100,7 +89,7 @@ def pretrain(
     from ..training.pretrain import pretrain as run
 
     outputs.check_file(output, (".pt",))
-    checkpoint = _checkpoint(output)
+    checkpoint = output.with_suffix(".training.pt")
     place = machine(device, threads)
     config = TrainConfig(steps=steps) if steps is not None else TrainConfig(minutes=minutes)
     with display() as shown:
@@ -115,7 +104,9 @@ def pretrain(
             checkpoint=checkpoint,
             report=shown.training,
         )
-    return _finish(made, output, checkpoint)
+    if _is_first():
+        checkpoint.unlink(missing_ok=True)
+    return _finish(made, output)
 
 
 def train(
@@ -176,15 +167,9 @@ def run_test(
     return DONE
 
 
-def _checkpoint(output: Path) -> Path:
-    """Where an interrupted run left off."""
-    return output.with_suffix(".training.pt")
-
-
-def _finish(made: Model, output: Path, checkpoint: Path) -> int:
-    """Drop the checkpoint and tell; only the first of several processes does."""
+def _finish(made: Model, output: Path) -> int:
+    """Tell what was made; only the first of several processes does."""
     if _is_first():
-        checkpoint.unlink(missing_ok=True)
         for name, value in made.history.items():
             say(f"{name:>20} {value}")
         say(f"wrote {output}")

@@ -11,13 +11,16 @@ import torch
 from ..config import SiftConfig, TrainConfig
 from ..descriptors.dense import DenseEncoder
 from ..errors import InputError, ModelError
+from ..files import read_folder
 from ..heatmap import heatmap
 from ..model import Model, describe_brain, fingerprints
+from ..outputs import check_file
 from ..resources import resource
 from ..sift3d import detect
 from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.simulator import simulate
 from ..volume import Grid, Volume, rescaled
+from . import distributed
 from .pairs import Patient
 from .train import Report, train
 
@@ -94,6 +97,54 @@ def prepare(
     tell("MRI descriptors")
     model = Model(encoder, name, marks, None, {**history, "start": start.name})
     return replace(model, keypoints=describe_brain(model, scaled[0], anatomy.brain))
+
+
+def prepare_file(
+    mri: Sequence[Path],
+    output: Path,
+    *,
+    synthetic_us: Path | None = None,
+    start: Path | None = None,
+    minutes: float | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    report: Report | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Model:
+    """`prepare` from files to a file. An interrupted run goes on from its checkpoint, which lies
+    beside the output until that is written.
+
+    Args:
+        mri: files or DICOM folders.
+        output: of the model, ``.pt``; its name becomes the model's.
+        synthetic_us: folder of ready-made synthetic iUS.
+        start: model to start from.
+        minutes, device, seed, report, progress: as in `prepare`.
+
+    Raises:
+        InputError: an image cannot be used, or a file cannot be written.
+        ModelError: the start or the checkpoint does not fit.
+    """
+    checkpoint = output.with_suffix(".training.pt")
+    for path in (output, checkpoint):
+        check_file(path, (".pt",))
+    (progress or (lambda stage: None))("reading")
+    made = prepare(
+        [Volume.read(path) for path in mri],
+        start=None if start is None else Model.load(start),
+        synthetic=[] if synthetic_us is None else read_folder(synthetic_us),
+        minutes=minutes,
+        device=device,
+        seed=seed,
+        checkpoint=checkpoint,
+        name=output.stem,
+        report=report,
+        progress=progress,
+    )
+    if distributed.is_first():
+        made.save(output)
+        checkpoint.unlink(missing_ok=True)
+    return made
 
 
 def rehearsal(device: torch.device | str) -> Patient:

@@ -1,0 +1,219 @@
+"""The process that stays warm behind the panel: one JSON object a line in, one a line out.
+
+    PythonSlicer -m CrossKEYLib.worker
+
+Requests (stdin):
+
+    {"id": 1, "do": "register", "mri": PATH, "ius": PATH, "model": PATH or null,
+     "initial": 4x4 or null, "transform": "rigid", "device": "auto", "seed": 0}
+    {"id": 2, "do": "prepare", "mri": [PATH, ...], "synthetic_us": FOLDER or null,
+     "output": PATH, "model": PATH or null, "minutes": 10, "device": "auto", "seed": 0}
+
+Answers (stdout), each with the request's ``id`` and a ``kind``: "ready" once at the start,
+"progress" (``stage``), "training" (``step``, ``steps``, ``loss``, ``precision``, ``seconds``), and
+one "result" or "error" (``message``; ``expected`` tells bad input from a fault of the program).
+
+Whatever a library prints goes to stderr, so stdout holds nothing else. The process ends when
+stdin closes, also in the middle of its work: it never outlives the application that started it.
+To cancel, end the process; `prepare` goes on from its checkpoint when asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from . import __version__
+from .config import RegisterConfig
+from .errors import CrossKEYError, InputError
+from .evaluation.metrics import target_errors
+from .model import Model, fingerprint, pick_device
+from .registration import Registration, register
+from .training.prepare import prepare_file
+from .training.train import Progress
+from .volume import Volume
+
+Send = Callable[[dict[str, Any]], None]
+
+
+class Worker:
+    """Answers requests; keeps the last model and the description of the last MRI.
+
+    Args:
+        send: takes one answer at a time.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._kept: tuple[tuple[str, ...], Model] | None = None
+
+    def answer(self, line: str) -> None:
+        """Do what one line asks for; whatever goes wrong becomes an error answer."""
+        number = None
+        try:
+            request = _read(line)
+            number = request.pop("id")
+            task = self._task(request.pop("do", None))
+            result = task(lambda kind, **values: self._say(number, kind, **values), **request)
+            self._say(number, "result", **result)
+        except CrossKEYError as error:
+            self._say(number, "error", message=str(error), expected=True)
+        except Exception as error:  # the panel must hear of it, and the next request may be fine
+            traceback.print_exc()
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._say(number, "error", message=text, expected=False)
+
+    def _task(self, name: Any) -> Callable[..., dict[str, Any]]:
+        tasks = {"register": self._register, "prepare": self._prepare}
+        if name not in tasks:
+            raise InputError(f"cannot do {name!r}; expected one of {', '.join(tasks)}")
+        return tasks[name]
+
+    def _say(self, number: Any, kind: str, **values: Any) -> None:
+        self._send({"id": number, "kind": kind, **values})
+
+    def _register(
+        self,
+        tell: Callable[..., None],
+        mri: str,
+        ius: str,
+        model: str | None = None,
+        initial: list[list[float]] | None = None,
+        transform: str = "rigid",
+        device: str = "auto",
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        tell("progress", stage="reading")
+        place = pick_device(device)
+        fixed, moving = (Volume.read(path).to(place) for path in (mri, ius))
+        key = (fingerprint(fixed), "" if model is None else _stamp(model), str(place))
+        warm = self._kept is not None and self._kept[0] == key
+        used = self._kept[1] if warm and self._kept else Model.load(model).to(place)
+        config = RegisterConfig()
+        config = replace(config, estimate=replace(config.estimate, transform=transform))
+        result = register(
+            fixed,
+            moving,
+            used,
+            initial=None if initial is None else np.array(initial, float),
+            config=config,
+            seed=seed,
+            progress=lambda stage: tell("progress", stage=stage),
+        )
+        self._kept = (key, replace(used, keypoints=result.fixed))
+        return {**result.report(), "warm": warm, "matches": _matches(result)}
+
+    def _prepare(
+        self,
+        tell: Callable[..., None],
+        mri: list[str],
+        output: str,
+        synthetic_us: str | None = None,
+        model: str | None = None,
+        minutes: float = 10.0,
+        device: str = "auto",
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        def report(progress: Progress) -> None:
+            loss = progress.loss if np.isfinite(progress.loss) else None
+            tell("training", **{**asdict(progress), "loss": loss})
+
+        made = prepare_file(
+            [Path(path) for path in mri],
+            Path(output),
+            synthetic_us=None if synthetic_us is None else Path(synthetic_us),
+            start=None if model is None else Path(model),
+            minutes=minutes,
+            device=pick_device(device),
+            seed=seed,
+            report=report,
+            progress=lambda stage: tell("progress", stage=stage),
+        )
+        return {"output": output, "name": made.name, "mri": list(made.mri), "history": made.history}
+
+
+def _read(line: str) -> dict[str, Any]:
+    """A request from its line.
+
+    Raises:
+        InputError: not JSON, or not a request.
+    """
+    try:
+        request = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"a request is one JSON object a line: {error}") from error
+    if not isinstance(request, dict) or "id" not in request:
+        raise InputError('a request is a JSON object with "id" and "do"')
+    return request
+
+
+def _stamp(path: str) -> str:
+    """Changes when the file does."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return path  # reading it says what is wrong
+    return f"{path} {found.st_mtime_ns} {found.st_size}"
+
+
+def _matches(result: Registration) -> dict[str, list]:
+    """Matched points (RAS mm, each image's own world), score, residual (mm) and inlier flag."""
+    fixed, moving = result.matched_points()
+    residuals: list[float] = []
+    if result.matrix is not None:
+        residuals = target_errors(result.matrix, fixed, moving).tolist()
+    return {
+        "mri": fixed.tolist(),
+        "ius": moving.tolist(),
+        "score": result.matches.scores.tolist(),
+        "residual_mm": residuals,
+        "inlier": result.inliers.tolist(),
+    }
+
+
+def _own_stdout() -> IO[str]:
+    """The real stdout for answers alone; what anything else prints goes to stderr from now on."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return answers
+
+
+def _requests() -> queue.SimpleQueue[str]:
+    """Lines of stdin, read beside the work, so that its end ends the process at once."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            if line.strip():
+                lines.put(line)
+        os._exit(0)  # the application is gone; nobody would read an answer
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def main() -> None:
+    answers = _own_stdout()
+
+    def send(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer, allow_nan=False) + "\n")
+
+    worker, requests = Worker(send), _requests()
+    send({"id": None, "kind": "ready", "version": __version__})
+    while True:
+        worker.answer(requests.get())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The warm process as the panel uses it: real process, real pipes, whatever comes down them."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from CrossKEYLib import transform
+from CrossKEYLib.landmark_files import read_landmark_pairs
+from CrossKEYLib.resources import resource
+
+ROOT = Path(__file__).parents[2]
+MRI, IUS = (str(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))
+MODEL = str(resource("Models/demo-patient.pt"))
+PATIENCE_S = 240
+
+
+class Process:
+    """A worker and the answers it has given."""
+
+    def __init__(self, *arguments: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            [sys.executable, *(arguments or ("-m", "CrossKEYLib.worker"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            text=True,
+            bufsize=1,
+        )
+        assert self.process.stdin
+        assert self.process.stderr
+        self.stdin = self.process.stdin
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._pump, daemon=True).start()
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def _pump(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.put(line)
+
+    def answer(self) -> dict[str, Any]:
+        return json.loads(self.lines.get(timeout=PATIENCE_S))  # anything but JSON fails here
+
+    def last(self) -> dict[str, Any]:
+        """The next answer that ends a request."""
+        while True:
+            answer = self.answer()
+            if answer["kind"] in ("result", "error"):
+                return answer
+
+    def ask(self, line: str | dict[str, Any]) -> dict[str, Any]:
+        self.stdin.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
+        return self.last()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def worker() -> Iterator[Process]:
+    process = Process()
+    assert process.answer()["kind"] == "ready"
+    yield process
+    process.end()
+
+
+def test_two_registrations_the_second_warm(worker):
+    request = {"id": "a", "do": "register", "mri": MRI, "ius": IUS, "model": MODEL}
+    first = worker.ask(request)
+    assert (first["id"], first["kind"], first["warm"]) == ("a", "result", False)
+    second = worker.ask({**request, "id": "b"})
+    assert (second["id"], second["warm"]) == ("b", True)
+    assert second["matrix_ras"] == first["matrix_ras"]
+    assert "MRI descriptors" in first["seconds"]
+    assert "MRI descriptors" not in second["seconds"]
+    assert second["accepted"]
+    fixed, moving = read_landmark_pairs([resource("SampleData/landmarks.csv")])
+    error = transform.apply(np.array(second["matrix_ras"]), moving) - fixed
+    assert float(error.norm(dim=1).mean()) < 1.5
+    matches = second["matches"]
+    residual, inlier = torch.tensor(matches["residual_mm"]), torch.tensor(matches["inlier"])
+    assert len(residual) == second["n_matches"] == len(matches["mri"]) == len(matches["ius"])
+    assert int(inlier.sum()) == second["n_inliers"]
+    assert bool((residual[inlier] <= 4.01).all())
+
+
+def test_bad_requests_are_answered_and_forgotten(worker, tmp_path):
+    good = {"id": 1, "do": "register", "mri": MRI, "ius": str(tmp_path / "none.nii.gz")}
+    for line, words in (
+        ("no json", "JSON"),
+        ("[1, 2]", "JSON object"),
+        ({"id": 3, "do": "dance"}, "dance"),
+        (good, "none.nii.gz"),
+        ({**good, "device": "abacus"}, "abacus"),
+        ({"id": 4, "do": "prepare", "mri": [MRI], "output": str(tmp_path / "p.txt")}, ".pt"),
+    ):
+        answer = worker.ask(line)
+        assert answer["kind"] == "error"
+        assert answer["expected"] is True
+        assert words in answer["message"]
+        assert "\n" not in answer["message"]
+    fault = worker.ask({"id": 9, "do": "register", "shoe": 1})
+    assert (fault["id"], fault["kind"], fault["expected"]) == (9, "error", False)
+    assert worker.process.poll() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_printing_libraries_do_not_disturb():
+    """What Python or a C library writes to stdout comes out on stderr."""
+    code = (
+        "import os; from CrossKEYLib import worker as w;"
+        "w.Worker.answer = lambda self, line: (print('garbage'), os.system('echo more'),"
+        "self._say(7, 'result')); w.main()"
+    )
+    process = Process("-c", code)
+    assert process.answer()["kind"] == "ready"
+    assert process.ask("x") == {"id": 7, "kind": "result"}
+    process.end()
+
+
+def test_it_ends_with_its_application_even_while_it_works(tmp_path):
+    process = Process()
+    assert process.answer()["kind"] == "ready"
+    output = str(tmp_path / "p.pt")
+    request = {"id": 1, "do": "prepare", "mri": [MRI], "output": output, "minutes": 9}
+    process.stdin.write(json.dumps(request) + "\n")
+    assert process.answer()["kind"] == "progress"
+    process.stdin.close()
+    assert process.process.wait(PATIENCE_S) == 0
+
+
+def test_prepare_reports_and_survives_a_kill(tmp_path):
+    """Killed in the middle, asked again: it goes on from its checkpoint and leaves only the
+    model."""
+    output = tmp_path / "patient.pt"
+    request = {"id": 1, "do": "prepare", "mri": [MRI], "output": str(output), "minutes": 0.3}
+    process = Process()
+    process.stdin.write(json.dumps(request) + "\n")
+    while process.answer()["kind"] != "training":
+        pass
+    process.process.send_signal(signal.SIGKILL)
+    process.process.wait()
+    assert not output.exists()
+    process = Process()
+    done = process.ask(request)
+    process.end()
+    assert done["kind"] == "result", done
+    assert done["history"]["steps"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["patient.pt"]
