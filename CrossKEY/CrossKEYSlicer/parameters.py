@@ -1,0 +1,61 @@
+"""All choices and results of the module, kept in the scene so that they are saved with it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import slicer
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+DEVICES = ["auto", "cpu", "cuda", "mps"]
+
+
+@parameterNodeWrapper
+class CrossKEYParameters:
+    """Widgets of the same names are tied to these (property SlicerParameterName).
+
+    Attributes:
+        mri, ius: what is registered to what.
+        secondContrast, thirdContrast: more MRI of the patient, in the first one's world.
+        syntheticFolder: ready-made synthetic ultrasound; simulated when empty.
+        minutes: for the training.
+        modelPath, modelSha256, modelMri: the patient's model, what the file must be, and the
+            fingerprint of the MRI that it belongs to.
+        transform: holds the correction.
+        fromPresent: search around the alignment of the scene.
+        autoRegister: register again when a new ultrasound is there.
+        after: show the scene after registration, else before.
+        fade: opacity of the ultrasound over the MRI.
+        mriLandmarks, iusLandmarks: corresponding points, to measure the error.
+        outcome: report of the last registration, JSON.
+        correction: the matrices before and after it, JSON; see `chain.Correction`.
+    """
+
+    mri: slicer.vtkMRMLScalarVolumeNode
+    ius: slicer.vtkMRMLScalarVolumeNode
+    secondContrast: slicer.vtkMRMLScalarVolumeNode
+    thirdContrast: slicer.vtkMRMLScalarVolumeNode
+    syntheticFolder: str = ""
+    minutes: Annotated[float, WithinRange(0.1, 600.0)] = 10.0
+    device: Annotated[str, Choice(DEVICES)] = "auto"
+    modelPath: str = ""
+    modelSha256: str = ""
+    modelMri: str = ""
+    transform: slicer.vtkMRMLLinearTransformNode
+    fromPresent: bool = False
+    autoRegister: bool = False
+    after: bool = True
+    fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    mriLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    iusLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    mriKeypoints: slicer.vtkMRMLMarkupsFiducialNode
+    iusKeypoints: slicer.vtkMRMLMarkupsFiducialNode
+    inliers: slicer.vtkMRMLMarkupsFiducialNode
+    matchLines: slicer.vtkMRMLModelNode
+    matchTable: slicer.vtkMRMLTableNode
+    trainingTable: slicer.vtkMRMLTableNode
+    trainingChart: slicer.vtkMRMLPlotChartNode
+    lossSeries: slicer.vtkMRMLPlotSeriesNode
+    precisionSeries: slicer.vtkMRMLPlotSeriesNode
+    outcome: str = ""
+    correction: str = ""

@@ -1,0 +1,148 @@
+"""A registration's keypoints, matches and residuals as nodes; a second one fills the same nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import numpy_to_vtk
+
+from . import chain
+from .parameters import CrossKEYParameters
+
+SHOWN = 300  # best matches; thousands of markups would slow Slicer down and hide the image
+FOLDER = "CrossKEY"
+POINT_SETS = {  # name, colour (red, green, blue), diameter in mm
+    "mriKeypoints": (_("MRI keypoints"), (0.21, 0.77, 0.94), 1.6),
+    "iusKeypoints": (_("iUS keypoints"), (1.0, 0.69, 0.0), 1.6),
+    "inliers": (_("Matched inliers"), (0.2, 0.9, 0.3), 2.2),
+}
+COLUMNS = ("Residual (mm)", "Score", "Inlier", "R", "A", "S", "iUS R", "iUS A", "iUS S")
+RESIDUAL = "Residual (mm)"
+RESIDUAL_RANGE = (0.0, 5.0)  # mm, over the colours of the lines
+RESIDUAL_COLOURS = "vtkMRMLColorTableNodeRainbow"
+
+
+def best_matches(matches: dict[str, list]) -> dict[str, np.ndarray]:
+    """The best by score, best first; one entry per list of the worker's answer."""
+    score = np.asarray(matches["score"], float)
+    chosen = np.argsort(-score, kind="stable")[:SHOWN]
+    return {name: np.asarray(values)[chosen] for name, values in matches.items()}
+
+
+def show_matches(parameters: CrossKEYParameters, matches: dict[str, list]) -> None:
+    """Fill markups, table and lines from the worker's ``matches``."""
+    best = best_matches(matches)
+    inlier = best["inlier"].astype(bool)
+    mri, ius = best["mri"].reshape(-1, 3), best["ius"].reshape(-1, 3)
+    _fill_points(parameters, "mriKeypoints", mri, parameters.mri)
+    _fill_points(parameters, "iusKeypoints", ius, parameters.ius)
+    _fill_points(parameters, "inliers", mri[inlier], parameters.mri)
+    _fill_table(parameters, best, mri, ius)
+    draw_lines(parameters)
+    _group(parameters)
+
+
+def node_of(parameters: CrossKEYParameters, name: str, kind: str, title: str) -> Any:
+    """The node kept under a parameter's name; a new one when there is none or it was deleted."""
+    node = getattr(parameters, name)
+    if node is None or not slicer.mrmlScene.IsNodePresent(node):
+        node = slicer.mrmlScene.AddNewNodeByClass(kind, title)
+        setattr(parameters, name, node)
+    return node
+
+
+def hang_with(node: Any, image: Any) -> None:
+    """Under the same transform as an image, whose own coordinates the node's points are in."""
+    parent = image.GetParentTransformNode()
+    node.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
+
+
+def _fill_points(parameters: CrossKEYParameters, name: str, points: np.ndarray, image: Any) -> None:
+    title, colour, size = POINT_SETS[name]
+    node = node_of(parameters, name, "vtkMRMLMarkupsFiducialNode", title)
+    node.CreateDefaultDisplayNodes()
+    node.SetLocked(False)
+    slicer.util.updateMarkupsControlPointsFromArray(node, points)
+    node.SetLocked(True)
+    display = node.GetDisplayNode()
+    display.SetPointLabelsVisibility(False)
+    display.SetPropertiesLabelVisibility(False)
+    display.SetColor(*colour)
+    display.SetSelectedColor(*colour)
+    display.SetUseGlyphScale(False)
+    display.SetGlyphSize(size)
+    hang_with(node, image)
+
+
+def _fill_table(
+    parameters: CrossKEYParameters, best: dict[str, np.ndarray], mri: np.ndarray, ius: np.ndarray
+) -> None:
+    node = node_of(parameters, "matchTable", "vtkMRMLTableNode", _("CrossKEY matches"))
+    figures = (best["residual_mm"], best["score"], best["inlier"].astype(int))
+    values = np.column_stack([*figures, mri, ius])
+    table = vtk.vtkTable()
+    for title, column in zip(COLUMNS, values.T, strict=True):
+        array = numpy_to_vtk(np.ascontiguousarray(column), deep=True)
+        array.SetName(title)
+        table.AddColumn(array)
+    node.SetAndObserveTable(table)
+
+
+def match_rows(parameters: CrossKEYParameters) -> np.ndarray:
+    """The table's numbers ``[K, 9]``, best match first; no rows without a table."""
+    node = parameters.matchTable
+    if node is None or node.GetTable() is None or node.GetNumberOfRows() == 0:
+        return np.empty((0, len(COLUMNS)))
+    columns = [slicer.util.arrayFromTableColumn(node, title) for title in COLUMNS]
+    return np.column_stack(columns)
+
+
+def match_place(parameters: CrossKEYParameters, row: int) -> np.ndarray:
+    """Where the MRI end of a match lies in the world, RAS mm."""
+    point = match_rows(parameters)[row, 3:6]
+    to_world = chain.between(parameters.mri.GetParentTransformNode(), None)
+    return to_world[:3, :3] @ point + to_world[:3, 3]
+
+
+def draw_lines(parameters: CrossKEYParameters) -> None:
+    """A line for each match, from its MRI end to where its ultrasound end lies now."""
+    rows = match_rows(parameters)
+    node = node_of(parameters, "matchLines", "vtkMRMLModelNode", _("CrossKEY matches, residual"))
+    now = chain.present_alignment(parameters.mri, parameters.ius)
+    ends = np.stack([rows[:, 3:6], rows[:, 6:9] @ now[:3, :3].T + now[:3, 3]], axis=1)
+    points, lines = vtk.vtkPoints(), vtk.vtkCellArray()
+    points.SetData(numpy_to_vtk(np.ascontiguousarray(ends.reshape(-1, 3)), deep=True))
+    for index in range(len(rows)):
+        lines.InsertNextCell(2, (2 * index, 2 * index + 1))
+    residual = numpy_to_vtk(np.repeat(rows[:, 0], 2), deep=True)
+    residual.SetName(RESIDUAL)
+    drawn = vtk.vtkPolyData()
+    drawn.SetPoints(points)
+    drawn.SetLines(lines)
+    drawn.GetPointData().SetScalars(residual)
+    node.SetAndObservePolyData(drawn)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(RESIDUAL_COLOURS)
+    display.SetActiveScalarName(RESIDUAL)
+    display.SetScalarVisibility(True)
+    display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
+    display.SetScalarRange(*RESIDUAL_RANGE)
+    display.SetLineWidth(2)
+    display.SetVisibility2D(True)
+    hang_with(node, parameters.mri)
+
+
+def _group(parameters: CrossKEYParameters) -> None:
+    """Everything into one folder of the subject hierarchy."""
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    top = tree.GetSceneItemID()
+    folder = tree.GetItemChildWithName(top, FOLDER) or tree.CreateFolderItem(top, FOLDER)
+    for name in (*POINT_SETS, "matchLines", "matchTable"):
+        item = tree.GetItemByDataNode(getattr(parameters, name))
+        if item:
+            tree.SetItemParent(item, folder)

@@ -1,0 +1,52 @@
+"""Slice views for the review: MRI behind, ultrasound in front, both where the ultrasound is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import slicer
+
+from .parameters import CrossKEYParameters
+
+IUS_COLOURS = "vtkMRMLColorTableNodeWarm1"
+
+
+def composites() -> Iterable[slicer.vtkMRMLSliceCompositeNode]:
+    scene = slicer.mrmlScene
+    kind = "vtkMRMLSliceCompositeNode"
+    return [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
+
+
+def set_up(parameters: CrossKEYParameters) -> None:
+    """Layers, colours, and the views on the middle of the ultrasound."""
+    mri, ius = parameters.mri, parameters.ius
+    ius.CreateDefaultDisplayNodes()
+    display = ius.GetDisplayNode()
+    display.SetAndObserveColorNodeID(IUS_COLOURS)
+    low, high = ius.GetImageData().GetScalarRange()
+    # Zero is outside the field of view and must not hide the MRI.
+    display.SetThreshold(low + 0.01 * (high - low), high)
+    display.SetAutoThreshold(False)
+    display.SetApplyThreshold(True)
+    for composite in composites():
+        composite.SetBackgroundVolumeID(mri.GetID())
+        composite.SetForegroundVolumeID(ius.GetID())
+    fade(parameters)
+    bounds = np.zeros(6)
+    ius.GetRASBounds(bounds)
+    jump(bounds.reshape(3, 2).mean(axis=1))
+
+
+def fade(parameters: CrossKEYParameters) -> None:
+    """Only where the ultrasound is in front: other views are none of this module's business."""
+    for composite in composites():
+        if parameters.ius and composite.GetForegroundVolumeID() == parameters.ius.GetID():
+            composite.SetForegroundOpacity(parameters.fade)
+
+
+def jump(point: np.ndarray) -> None:
+    """All slice views to a point of the world, RAS mm."""
+    slicer.vtkMRMLSliceNode.JumpAllSlices(
+        slicer.mrmlScene, *map(float, point), slicer.vtkMRMLSliceNode.CenteredJumpSlice
+    )

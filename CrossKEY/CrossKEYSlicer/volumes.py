@@ -1,0 +1,81 @@
+"""Volume nodes as files for the worker, and what tells one image from another.
+
+Files hold the image in the node's own coordinates: transforms above the node play no part, so that
+a patient's model still fits after the MRI has been moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+
+from .problem import Problem
+
+
+def check_volume(node: vtkMRMLScalarVolumeNode | None, role: str) -> None:
+    """
+    Raises:
+        Problem: no node, or one that holds no 3D image.
+    """
+    if node is None:
+        raise Problem(_("Select the {role} first.").format(role=role))
+    image = node.GetImageData()
+    if image is None or min(image.GetDimensions()) < 2:
+        raise Problem(_("'{name}' holds no 3D image.").format(name=node.GetName()))
+
+
+def check_pair(mri: vtkMRMLScalarVolumeNode | None, ius: vtkMRMLScalarVolumeNode | None) -> None:
+    """
+    Raises:
+        Problem: one is missing or empty, or both are the same.
+    """
+    check_volume(mri, _("MRI"))
+    check_volume(ius, _("ultrasound"))
+    if mri is ius:
+        raise Problem(_("MRI and ultrasound are the same volume; select two different ones."))
+
+
+def write_volume(node: vtkMRMLScalarVolumeNode, path: Path) -> str:
+    """Write without compression, which would make Slicer wait.
+
+    Raises:
+        Problem: the file cannot be written.
+    """
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(0)
+    if not storage.WriteData(node):
+        raise Problem(_("{path} cannot be written; is the disk full?").format(path=path))
+    return str(path)
+
+
+_fingerprints: dict[str, tuple[tuple, str]] = {}  # by node: what it was computed from, and result
+
+
+def fingerprint(node: vtkMRMLScalarVolumeNode) -> str:
+    """Equal for equal samples and geometry, whatever the node is called."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    geometry = np.round(slicer.util.arrayFromVTKMatrix(matrix), 4).astype("<f4").tobytes()
+    state = (node.GetImageData().GetMTime(), geometry)
+    kept = _fingerprints.get(node.GetID())
+    if kept is None or kept[0] != state:
+        samples = np.ascontiguousarray(slicer.util.arrayFromVolume(node))
+        kept = (state, hashlib.sha256(samples.tobytes() + geometry).hexdigest())
+        _fingerprints[node.GetID()] = kept
+    return kept[1]
+
+
+def is_next_of(new: vtkMRMLScalarVolumeNode, ius: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume that has arrived takes the place of the ultrasound: the same name but for
+    numbers at its end, as Slicer and trackers number what arrives."""
+    if new.GetClassName() != ius.GetClassName():
+        return False
+    first, second = (node.GetName().rstrip("0123456789_- ") for node in (new, ius))
+    return first == second

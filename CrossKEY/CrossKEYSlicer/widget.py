@@ -1,0 +1,195 @@
+"""The panel: clicks go to the logic, and what the logic says is shown. No work is done here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from . import install, model_store, panel_state, result_nodes, training_nodes, views, words
+from .auto import AutoRegister
+from .logic import CrossKEYLogic
+from .problem import Problem
+from .toolbox import StatusDisplay
+
+
+class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Opening it imports nothing heavy, starts no process and installs nothing."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: Any = None
+        self.ask: Callable[[str], bool] = slicer.util.confirmOkCancelDisplay
+        self._parameters: Any = None
+        self._tie: int | None = None
+        self._shown = ""
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/CrossKEY.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = CrossKEYLogic()
+        self.logic.onChange = self.onJobChanged
+        self.status = StatusDisplay()
+        self.auto = AutoRegister(self.logic, lambda text: self.tell(text, bad=True))
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self._connectButtons()
+        self._follow()
+
+    def _connectButtons(self) -> None:
+        ui = self.ui
+        ui.registerButton.clicked.connect(self.onRegister)
+        ui.prepareButton.clicked.connect(self.onPrepare)
+        ui.cancelButton.clicked.connect(self.onCancel)
+        ui.forgetButton.clicked.connect(self.onForget)
+        ui.chartButton.clicked.connect(self.onChart)
+        ui.viewsButton.clicked.connect(self.onViews)
+        ui.undoButton.clicked.connect(self.onUndo)
+        ui.measureButton.clicked.connect(self.onMeasure)
+        ui.afterCheckBox.clicked.connect(self.onAfter)
+        ui.fadeSlider.valueChanged.connect(self.onFade)
+        ui.matchTable.itemSelectionChanged.connect(self.onMatchSelected)
+        ui.syntheticFolderEdit.currentPathChanged.connect(self.onSyntheticFolder)
+
+    def enter(self) -> None:
+        self._follow()
+
+    def exit(self) -> None:
+        """Work goes on while another module is shown."""
+
+    def cleanup(self) -> None:
+        """The module is unloaded or reloaded, or Slicer ends."""
+        self._unfollow()
+        self.auto.stop()
+        self.status.clear()
+        self.removeObservers()
+        self.logic.close()
+
+    # Scene and parameters
+
+    def _follow(self) -> None:
+        """Show the scene's parameters from now on."""
+        parameters = self.logic.parameters
+        if parameters is self._parameters:
+            return
+        self._unfollow()
+        self._parameters = parameters
+        self._tie = parameters.connectGui(self.ui)
+        modified = vtk.vtkCommand.ModifiedEvent
+        self.addObserver(parameters.parameterNode, modified, self.onParametersChanged)
+        self.onParametersChanged()
+        panel_state.show_outcome(self.ui, self.logic)
+
+    def _unfollow(self) -> None:
+        if self._parameters is None:
+            return
+        self._parameters.disconnectGui(self._tie)
+        modified = vtk.vtkCommand.ModifiedEvent
+        self.removeObserver(self._parameters.parameterNode, modified, self.onParametersChanged)
+        self._parameters = None
+
+    def onSceneStartClose(self, *_args: Any) -> None:
+        self._unfollow()
+
+    def onSceneEndClose(self, *_args: Any) -> None:
+        self._unfollow()
+        self._follow()
+
+    def onParametersChanged(self, *_args: Any) -> None:
+        if self._parameters is None:
+            return
+        panel_state.show_inputs(self.ui, self.logic)
+        self.ui.syntheticFolderEdit.currentPath = self._parameters.syntheticFolder
+        if self._parameters.outcome != self._shown:
+            self._shown = self._parameters.outcome
+            panel_state.show_outcome(self.ui, self.logic)
+        self.auto.follow()
+
+    # Clicks
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What cannot be done is told in the panel."""
+        try:
+            yield
+        except Problem as problem:
+            self.tell(str(problem), bad=True)
+
+    def tell(self, text: str, bad: bool = False) -> None:
+        panel_state.say(self.ui, text, bad)
+
+    def onRegister(self) -> None:
+        with self.told():
+            install.ensure_torch(self.ask, self.tell)
+            self.logic.startRegistration()
+
+    def onPrepare(self) -> None:
+        with self.told():
+            install.ensure_torch(self.ask, self.tell)
+            self.logic.startPreparation()
+
+    def onCancel(self) -> None:
+        self.logic.cancel()
+
+    def onForget(self) -> None:
+        model_store.forget(self._parameters)
+
+    def onChart(self) -> None:
+        training_nodes.show_chart(self._parameters)
+
+    def onViews(self) -> None:
+        with self.told():
+            self.logic.setUpViews()
+
+    def onUndo(self) -> None:
+        with self.told():
+            self.logic.undo()
+            self.tell(_("The former transform is back."))
+
+    def onMeasure(self) -> None:
+        with self.told():
+            self.ui.measureLabel.setText(words.measured(self.logic.evaluate()))
+
+    def onAfter(self, after: bool) -> None:
+        if self._parameters is not None:
+            self.logic.showAfter(bool(after))
+
+    def onFade(self, *_args: Any) -> None:
+        if self._parameters is not None:
+            views.fade(self._parameters)
+
+    def onSyntheticFolder(self, path: str) -> None:
+        if self._parameters is not None:
+            self._parameters.syntheticFolder = path
+
+    def onMatchSelected(self) -> None:
+        row = self.ui.matchTable.currentRow()
+        if self._parameters is not None and row >= 0:
+            views.jump(result_nodes.match_place(self._parameters, row))
+
+    def onJobChanged(self) -> None:
+        """The work has gone on or ended."""
+        panel_state.show_job(self.ui, self.logic)
+        panel_state.show_inputs(self.ui, self.logic)
+        job = self.logic.job
+        self.status.progress(job.stage, job.share)
+        if job.running:
+            return
+        if job.kind == "register" and job.state == "done":
+            panel_state.show_outcome(self.ui, self.logic)
+            self.logic.setUpViews()
+            said = panel_state.ended(job)
+            self.status.annotate(said, bool(job.result["accepted"]))
+        self.auto.registerIfDue()

@@ -1,0 +1,56 @@
+"""What the panel says: verdict, progress and model, in words and a colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from slicer.i18n import tr as _
+
+GREEN, RED, AMBER, GREY = "#1b7a3a", "#b3261e", "#8a5a00", "#5f6368"
+
+
+@dataclass(frozen=True)
+class Saying:
+    """HTML, and the colour it is written on."""
+
+    text: str
+    colour: str
+
+    @property
+    def style(self) -> str:
+        return f"background-color: {self.colour}; color: white; padding: 6px; border-radius: 4px;"
+
+
+def verdict(outcome: dict[str, Any]) -> Saying:
+    """On a registration's report; empty before the first one."""
+    if not outcome:
+        return Saying(_("Nothing registered yet."), GREY)
+    matches = _("{inliers} of {matches} matches agree; confidence {confidence:.2f}").format(
+        inliers=outcome["n_inliers"],
+        matches=outcome["n_matches"],
+        confidence=outcome["confidence"],
+    )
+    if outcome["accepted"]:
+        expected = outcome["predicted_tre_mm"]
+        title = _("ACCEPTED: expected error {mm:.1f} mm").format(mm=expected)
+        return Saying(f"<b>{title}</b><br>{matches}", GREEN)
+    title = _("REFUSED: nothing was applied")
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in outcome["reasons"])
+    return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", RED)
+
+
+def training(step: int, steps: int, loss: float | None, precision: float | None) -> str:
+    text = _("step {step} of {steps}").format(step=step, steps=steps or "?")
+    if loss is not None:
+        text += _(", loss {loss:.2f}").format(loss=loss)
+    if precision is not None:
+        text += _(", {share:.0%} of held-out matches within 5 mm").format(share=precision)
+    return text
+
+
+def measured(errors: dict[str, float]) -> str:
+    return _(
+        "Landmarks ({count}): {before:.1f} mm before, {after:.1f} mm after registration"
+    ).format(**errors)

@@ -1,0 +1,132 @@
+"""The host, an empty scene, and a panel for each test of the module."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "CrossKEY" / "CrossKEY.py"
+FAKE = Path(__file__).with_name("fake_worker.py")
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def app() -> Any:
+    from host import start
+
+    return start()
+
+
+@pytest.fixture
+def scene(app: Any) -> Any:
+    scene = app.mrmlScene()
+    scene.Clear(1)
+    scene.SetURL("")
+    return scene
+
+
+@pytest.fixture
+def wait(app: Any) -> Callable:
+    """Let the application go on until something is true."""
+
+    def wait(condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "this never happened"
+            app.processEvents()
+            time.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+def worker(scene: Any) -> Iterator[Callable]:
+    """Makes fake workers and ends their processes."""
+    import_module(scene)
+    from CrossKEYSlicer.process import WorkerProcess
+
+    made = []
+
+    def make(mode: str = "accept", seconds: float = 0.0) -> WorkerProcess:
+        made.append(WorkerProcess([sys.executable, str(FAKE), mode, str(seconds)]))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.stop()
+
+
+def import_module(scene: Any) -> Any:
+    import importlib
+
+    if str(MODULE.parent) not in sys.path:
+        sys.path.insert(0, str(MODULE.parent))
+    return importlib.import_module("CrossKEY")
+
+
+@pytest.fixture
+def logic(worker: Callable) -> Iterator[Callable]:
+    """Makes logics with fake workers."""
+    from CrossKEYSlicer.logic import CrossKEYLogic
+
+    made = []
+
+    def make(mode: str = "accept", seconds: float = 0.0) -> CrossKEYLogic:
+        made.append(CrossKEYLogic(worker(mode, seconds)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def panel(scene: Any, worker: Callable, app: Any) -> Iterator[Any]:
+    """The panel in a window, its logic with a fake worker that accepts everything."""
+    from host import load_module
+
+    _, panel, window = load_module(MODULE)
+    panel.logic.worker = worker()
+    panel.window = window
+    window.resize(430, 980)
+    window.show()
+    app.processEvents()
+    yield panel
+    panel.cleanup()
+    window.close()
+    window.deleteLater()
+    app.processEvents()
+
+
+@pytest.fixture
+def volumes(scene: Any) -> tuple[Any, Any]:
+    """An MRI and an ultrasound: a bright ball each, on oblique grids."""
+    return make_volume("MRI", 0), make_volume("iUS", 1)
+
+
+def make_volume(name: str, seed: int) -> Any:
+    import slicer
+
+    z, y, x = np.indices((24, 30, 28))
+    ball = ((z - 12) ** 2 + (y - 15) ** 2 + (x - 14) ** 2 < 80) * 100.0
+    noise = np.random.default_rng(seed).normal(0, 3, ball.shape)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, (np.maximum(ball + noise, 0)).astype(np.float32))
+    turn = np.radians(20 + 30 * seed)
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    matrix[:3, :3] *= 2.0
+    matrix[:3, 3] = [-30, -20, -25]
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    node.CreateDefaultDisplayNodes()
+    return node
