@@ -143,6 +143,6 @@ def _group(parameters: CrossKEYParameters) -> None:
     top = tree.GetSceneItemID()
     folder = tree.GetItemChildWithName(top, FOLDER) or tree.CreateFolderItem(top, FOLDER)
     for name in (*POINT_SETS, "matchLines", "matchTable"):
-        item = tree.GetItemByDataNode(getattr(parameters, name))
-        if item:
-            tree.SetItemParent(item, folder)
+        node = getattr(parameters, name)
+        item = tree.GetItemByDataNode(node) or tree.CreateItem(folder, node)
+        tree.SetItemParent(item, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .parameters import CrossKEYParameters
@@ -17,7 +18,7 @@ def begin_training(parameters: CrossKEYParameters) -> None:
     table = node_of(parameters, "trainingTable", "vtkMRMLTableNode", _("CrossKEY training"))
     table.RemoveAllColumns()
     for name in (STEP, LOSS, PRECISION):
-        column = table.AddColumn(slicer.vtk.vtkDoubleArray())
+        column = table.AddColumn(vtk.vtkDoubleArray())
         column.SetName(name)
     chart = node_of(parameters, "trainingChart", "vtkMRMLPlotChartNode", _("CrossKEY training"))
     chart.SetTitle(_("Training"))

@@ -30,7 +30,8 @@ def app() -> Any:
 @pytest.fixture
 def scene(app: Any) -> Any:
     scene = app.mrmlScene()
-    scene.Clear(1)
+    scene.RemoveNode(scene.GetSingletonNode("CrossKEY", "vtkMRMLScriptedModuleNode"))
+    scene.Clear(0)
     scene.SetURL("")
     return scene
 

@@ -1,0 +1,48 @@
+"""The host refuses what Slicer would refuse; otherwise the other tests would prove nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("widget", "attribute"),
+    [
+        ("registerButton", "tooltip"),
+        ("mriSelector", "currentnode"),
+        ("fadeSlider", "val"),
+        ("inputsSection", "title"),
+        ("syntheticFolderEdit", "path"),
+    ],
+)
+def test_unknown_attributes_are_refused(panel, widget, attribute):
+    with pytest.raises(AttributeError):
+        setattr(getattr(panel.ui, widget), attribute, "x")
+    with pytest.raises(AttributeError):
+        getattr(getattr(panel.ui, widget), attribute)
+
+
+def test_properties_are_attributes_and_no_methods(panel):
+    assert panel.ui.registerButton.text == "Register"
+    with pytest.raises(TypeError):
+        panel.ui.registerButton.text()
+
+
+def test_parameters_refuse_wrong_values(panel, volumes):
+    parameters = panel.logic.parameters
+    for name, value in (("minutes", "ten"), ("mri", panel), ("after", 1)):
+        with pytest.raises((TypeError, ValueError)):
+            setattr(parameters, name, value)
+    with pytest.raises(ValueError, match="0.0"):
+        parameters.minutes = 0.0
+    with pytest.raises(ValueError, match="abacus"):
+        parameters.device = "abacus"
+
+
+def test_selector_follows_the_scene(panel, scene, volumes):
+    ui, (mri, ius) = panel.ui, volumes
+    ui.iusSelector.setCurrentNode(ius)
+    scene.RemoveNode(ius)
+    assert ui.iusSelector.currentNode() is None
+    ui.iusSelector.setCurrentNode(mri)
+    assert ui.iusSelector.currentNode() is mri

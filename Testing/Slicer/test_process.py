@@ -1,0 +1,146 @@
+"""The worker process and whatever may happen to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def folders(app) -> list[str]:
+    return [name for name in os.listdir(app.temporaryPath) if name.startswith("CrossKEY-")]
+
+
+def test_it_starts_on_demand_and_stays_warm(logic, volumes):
+    one = logic()
+    assert one.worker.pid == 0
+    one.register(*volumes)
+    pid = one.worker.pid
+    one.register(*volumes)
+    assert one.worker.pid == pid > 0
+    assert alive(pid)
+    one.close()
+    assert not alive(pid)
+
+
+def test_images_reach_the_worker_and_no_file_stays(logic, volumes, app):
+    one = logic()
+    one.register(*volumes)
+    assert min(one.job.result["files"]) > 24 * 30 * 28
+    assert folders(app) == []
+
+
+def test_written_image_keeps_its_own_coordinates(scene, volumes, tmp_path):
+    import numpy as np
+    import slicer
+    import vtk
+    from CrossKEYSlicer.volumes import write_volume
+    from test_chain import pose, transform
+
+    from CrossKEYLib import Volume
+
+    transform(scene, "moved", pose(33, 10, 20, 30), volumes[0])
+    read = Volume.read(write_volume(volumes[0], tmp_path / "x.nrrd"))
+    np.testing.assert_allclose(read.array.numpy(), slicer.util.arrayFromVolume(volumes[0]))
+    matrix = vtk.vtkMatrix4x4()
+    volumes[0].GetIJKToRASMatrix(matrix)
+    np.testing.assert_allclose(read.ijk_to_ras, slicer.util.arrayFromVTKMatrix(matrix), atol=1e-5)
+    assert volumes[0].GetStorageNode() is None
+
+
+def test_garbage_on_stdout_is_ignored(logic, volumes):
+    one = logic("garbage")
+    assert one.register(*volumes)["accepted"]
+    assert "no json" in one.worker.log
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [("crash", "out of memory"), ("cut", "ended"), ("deaf", "ended")]
+)
+def test_death_is_told_and_the_next_request_starts_anew(logic, volumes, app, mode, words):
+    from CrossKEYSlicer.problem import Problem
+
+    one = logic(mode)
+    for _attempt in range(2):
+        with pytest.raises(Problem, match="ended unexpectedly") as told:
+            one.register(*volumes)
+        assert words in str(told.value)
+        assert one.worker.pid == 0
+        assert not one.busy
+    assert folders(app) == []
+    assert volumes[1].GetParentTransformNode() is None
+
+
+def test_killed_from_outside(logic, volumes, wait):
+    one = logic("slow")
+    one.parameters.mri, one.parameters.ius = volumes
+    one.startRegistration()
+    wait(lambda: one.job.stage == "keypoints")
+    os.kill(one.worker.pid, signal.SIGKILL)
+    wait(lambda: not one.busy)
+    assert one.job.state == "failed"
+    assert "ended unexpectedly" in one.job.message
+
+
+def test_missing_program(scene, volumes):
+    from CrossKEYSlicer.logic import CrossKEYLogic
+    from CrossKEYSlicer.problem import Problem
+    from CrossKEYSlicer.process import WorkerProcess
+
+    one = CrossKEYLogic(WorkerProcess(["/no/such/program"]))
+    with pytest.raises(Problem, match="ended unexpectedly"):
+        one.register(*volumes)
+    one.close()
+
+
+def test_expected_error_is_told_and_the_process_stays(logic, volumes):
+    from CrossKEYSlicer.problem import Problem
+
+    one = logic("fail")
+    with pytest.raises(Problem, match="^the MRI shows too little brain$"):
+        one.register(*volumes)
+    assert alive(one.worker.pid)
+
+
+def test_close_in_the_middle_leaves_nothing(logic, volumes, wait, app):
+    one = logic("slow")
+    one.parameters.mri, one.parameters.ius = volumes
+    one.startRegistration()
+    wait(lambda: one.job.stage == "keypoints")
+    pid = one.worker.pid
+    assert len(folders(app)) == 1
+    one.close()
+    assert not alive(pid)
+    assert folders(app) == []
+    assert one.job.state == "cancelled"
+
+
+def test_only_one_at_a_time(logic, volumes, wait):
+    from CrossKEYSlicer.problem import Problem
+
+    one = logic("slow")
+    one.parameters.mri, one.parameters.ius = volumes
+    one.startRegistration()
+    with pytest.raises(Problem, match="at work already"):
+        one.register(*volumes)
+    assert one.busy
+
+
+def test_the_real_command_finds_the_library(scene):
+    import importlib
+
+    importlib.import_module("CrossKEY")
+    from CrossKEYSlicer import process
+
+    assert process.worker_command()[0] == sys.executable
+    assert os.path.isfile(os.path.join(process.library_folder(), "CrossKEYLib", "worker.py"))
