@@ -39,9 +39,9 @@ class CrossKEYTest(ScriptedLoadableModuleTest):
                 start = time.monotonic()
                 result = logic.register(mri, ius)
                 seconds.append(time.monotonic() - start)
-                self.assertTrue(result["accepted"], result["reasons"])
-                self.assertLess(self.landmark_error(mri, ius), CLOSE_MM)
-            self.assertFalse(logic.job.folder.exists())
+                assert result["accepted"], result["reasons"]
+                assert self.landmark_error(mri, ius) < CLOSE_MM
+            assert not logic.job.folder.exists()
         finally:
             logic.close()
         self.seconds = seconds

@@ -32,17 +32,17 @@ def set_up(parameters: CrossKEYParameters) -> None:
     for composite in composites():
         composite.SetBackgroundVolumeID(mri.GetID())
         composite.SetForegroundVolumeID(ius.GetID())
-    fade(parameters)
+    fade(parameters, parameters.fade)
     bounds = np.zeros(6)
     ius.GetRASBounds(bounds)
     jump(bounds.reshape(3, 2).mean(axis=1))
 
 
-def fade(parameters: CrossKEYParameters) -> None:
+def fade(parameters: CrossKEYParameters, opacity: float) -> None:
     """Only where the ultrasound is in front: other views are none of this module's business."""
     for composite in composites():
         if parameters.ius and composite.GetForegroundVolumeID() == parameters.ius.GetID():
-            composite.SetForegroundOpacity(parameters.fade)
+            composite.SetForegroundOpacity(opacity)
 
 
 def jump(point: np.ndarray) -> None:

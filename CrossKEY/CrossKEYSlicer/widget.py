@@ -46,6 +46,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
         self._connectButtons()
+        panel_state.show_job(self.ui, self.logic)
         self._follow()
 
     def _connectButtons(self) -> None:
@@ -166,9 +167,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameters is not None:
             self.logic.showAfter(bool(after))
 
-    def onFade(self, *_args: Any) -> None:
+    def onFade(self, opacity: float) -> None:
         if self._parameters is not None:
-            views.fade(self._parameters)
+            views.fade(self._parameters, opacity)
 
     def onSyntheticFolder(self, path: str) -> None:
         if self._parameters is not None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "CrossKEY" / "CrossKEY.py"
-FAKE = Path(__file__).with_name("fake_worker.py")
+from cases import FAKE, MODULE, make_volume
+
 PATIENCE_S = 30.0
 
 
@@ -113,21 +110,3 @@ def panel(scene: Any, worker: Callable, app: Any) -> Iterator[Any]:
 def volumes(scene: Any) -> tuple[Any, Any]:
     """An MRI and an ultrasound: a bright ball each, on oblique grids."""
     return make_volume("MRI", 0), make_volume("iUS", 1)
-
-
-def make_volume(name: str, seed: int) -> Any:
-    import slicer
-
-    z, y, x = np.indices((24, 30, 28))
-    ball = ((z - 12) ** 2 + (y - 15) ** 2 + (x - 14) ** 2 < 80) * 100.0
-    noise = np.random.default_rng(seed).normal(0, 3, ball.shape)
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, (np.maximum(ball + noise, 0)).astype(np.float32))
-    turn = np.radians(20 + 30 * seed)
-    matrix = np.eye(4)
-    matrix[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-    matrix[:3, :3] *= 2.0
-    matrix[:3, 3] = [-30, -20, -25]
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
-    node.CreateDefaultDisplayNodes()
-    return node

@@ -2,48 +2,9 @@
 
 from __future__ import annotations
 
-import fake_worker
 import numpy as np
 import pytest
-
-TRUTH = np.array(fake_worker.MATRIX)
-CORNERS = np.array([[0.0, 0, 0, 1], [40, 0, 0, 1], [0, 40, 0, 1], [0, 0, 40, 1]])
-
-
-def pose(turn_deg: float, *shift: float) -> np.ndarray:
-    turn = np.radians(turn_deg)
-    matrix = np.eye(4)
-    matrix[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-    matrix[:3, 3] = shift
-    return matrix
-
-
-def transform(scene, name, matrix, *below):
-    from CrossKEYSlicer import chain
-
-    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
-    chain.set_matrix(node, matrix)
-    for child in below:
-        child.SetAndObserveTransformNodeID(node.GetID())
-    return node
-
-
-def world(node) -> np.ndarray:
-    from CrossKEYSlicer import chain
-
-    return chain.between(node.GetParentTransformNode(), None)
-
-
-def names_above(node) -> list[str]:
-    from CrossKEYSlicer import chain
-
-    return [parent.GetName() for parent in chain.chain_of(node)]
-
-
-def check_in_world(mri, ius):
-    """A point of the ultrasound lies where the MRI has the same place."""
-    there = CORNERS @ TRUTH.T @ world(mri).T
-    np.testing.assert_allclose(CORNERS @ world(ius).T, there, atol=1e-5)
+from cases import check_in_world, names_above, pose, transform, world
 
 
 def test_bare_volumes(logic, volumes):

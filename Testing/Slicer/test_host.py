@@ -33,7 +33,7 @@ def test_parameters_refuse_wrong_values(panel, volumes):
     for name, value in (("minutes", "ten"), ("mri", panel), ("after", 1)):
         with pytest.raises((TypeError, ValueError)):
             setattr(parameters, name, value)
-    with pytest.raises(ValueError, match="0.0"):
+    with pytest.raises(ValueError, match=r"0\.0"):
         parameters.minutes = 0.0
     with pytest.raises(ValueError, match="abacus"):
         parameters.device = "abacus"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fake_worker
 import numpy as np
 import pytest
-from test_chain import pose, transform, world
+from cases import landmarks, pose, transform, world
 
 NODES = ("mriKeypoints", "iusKeypoints", "inliers", "matchLines", "matchTable", "transform")
 
@@ -107,7 +107,9 @@ def test_many_matches_are_thinned_to_the_best():
 
     count = 2000
     score = np.random.default_rng(0).random(count)
-    best = result_nodes.best_matches({"score": score.tolist(), "mri": np.eye(3)[:1].repeat(count, 0)})
+    best = result_nodes.best_matches(
+        {"score": score.tolist(), "mri": np.eye(3)[:1].repeat(count, 0)}
+    )
     assert len(best["mri"]) == len(best["score"]) == result_nodes.SHOWN
     np.testing.assert_array_equal(best["score"], np.sort(score)[::-1][: result_nodes.SHOWN])
 
@@ -131,16 +133,6 @@ def test_refusal_of_the_first_adds_no_transform(logic, scene, volumes):
     assert volumes[1].GetParentTransformNode() is None
     assert scene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode") == 0
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 0
-
-
-def landmarks(scene, name, points, labels=None):
-    import slicer
-
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
-    slicer.util.updateMarkupsControlPointsFromArray(node, np.asarray(points))
-    for index, label in enumerate(labels or []):
-        node.SetNthControlPointLabel(index, label)
-    return node
 
 
 @pytest.mark.parametrize("hung", [False, True])

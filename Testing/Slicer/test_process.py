@@ -7,6 +7,7 @@ import signal
 import sys
 
 import pytest
+from cases import pose, transform
 
 
 def alive(pid: int) -> bool:
@@ -45,7 +46,6 @@ def test_written_image_keeps_its_own_coordinates(scene, volumes, tmp_path):
     import slicer
     import vtk
     from CrossKEYSlicer.volumes import write_volume
-    from test_chain import pose, transform
 
     from CrossKEYLib import Volume
 

@@ -1,4 +1,4 @@
-"""Stands in for `slicer.ScriptedLoadableModule`: as much of its contract as the module relies on."""
+"""Stands in for `slicer.ScriptedLoadableModule`: what the module relies on."""
 
 from __future__ import annotations
 

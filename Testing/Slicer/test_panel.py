@@ -1,0 +1,292 @@
+"""The panel, clicked as a person would."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from cases import choose, landmarks, make_volume, pose, registered, transform, world
+
+
+def test_nothing_chosen(panel):
+    ui = panel.ui
+    for name in ("registerButton", "prepareButton", "undoButton", "forgetButton"):
+        assert not getattr(ui, name).enabled, name
+    assert "Select the MRI" in ui.registerButton.toolTip
+    assert not ui.cancelButton.visible
+    assert not ui.progressBar.visible
+    assert "Nothing registered" in ui.verdictLabel.text
+    assert panel.logic.worker.pid == 0
+
+
+def test_the_same_volume_twice(panel, volumes):
+    mri, ius = volumes
+    choose(panel, mri, mri)
+    assert not panel.ui.registerButton.enabled
+    assert "two different" in panel.ui.registerButton.toolTip
+    choose(panel, mri, ius)
+    assert panel.ui.registerButton.enabled
+
+
+def test_a_volume_without_an_image(panel, scene, volumes):
+    empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hollow")
+    choose(panel, volumes[0], empty)
+    assert not panel.ui.registerButton.enabled
+    assert "'hollow' holds no 3D image" in panel.ui.registerButton.toolTip
+
+
+def test_register_shows_the_verdict(panel, volumes, wait):
+    registered(panel, wait, volumes)
+    ui = panel.ui
+    assert "ACCEPTED: expected error 1.3 mm" in ui.verdictLabel.text
+    assert "#1b7a3a" in ui.verdictLabel.styleSheet
+    assert "Registered in" in ui.statusLabel.text
+    assert ui.transformSelector.currentNode() is volumes[1].GetParentTransformNode()
+    assert ui.matchTable.rowCount == 40
+    assert [ui.matchTable.item(0, c).text() for c in range(3)] == ["0.5", "1.00", "yes"]
+    assert ui.matchTable.item(39, 2).text() == "no"
+    assert ui.undoButton.enabled
+    assert not ui.cancelButton.visible
+
+
+def test_refusal_is_red_and_gives_reasons(panel, volumes, wait, worker):
+    registered(panel, wait, volumes, "refuse", worker)
+    text = panel.ui.verdictLabel.text
+    assert "REFUSED: nothing was applied" in text
+    assert "Only 4 of 40 matches agree" in text
+    assert "a &lt; b &amp; c" in text
+    assert "#b3261e" in panel.ui.verdictLabel.styleSheet
+    assert volumes[1].GetParentTransformNode() is None
+    assert not panel.ui.undoButton.enabled
+
+
+def test_cancel(panel, volumes, wait, worker):
+    panel.logic.worker = worker("slow")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    wait(lambda: panel.ui.statusLabel.text == "keypoints")
+    assert panel.ui.cancelButton.visible
+    assert panel.ui.progressBar.visible
+    assert not panel.ui.registerButton.enabled
+    panel.ui.cancelButton.click()
+    assert not panel.logic.busy
+    assert panel.ui.statusLabel.text == "Cancelled."
+    assert panel.ui.registerButton.enabled
+    assert not panel.ui.cancelButton.visible
+    assert panel.logic.worker.pid == 0
+    assert volumes[1].GetParentTransformNode() is None
+    panel.logic.worker = worker()
+    panel.ui.registerButton.click()
+    wait(lambda: not panel.logic.busy)
+    assert panel.logic.job.state == "done"
+
+
+def test_a_crash_is_told_in_red(panel, volumes, wait, worker):
+    registered(panel, wait, volumes, "crash", worker)
+    assert "ended unexpectedly: out of memory" in panel.ui.statusLabel.text
+    assert "#b3261e" in panel.ui.statusLabel.styleSheet
+    assert panel.ui.registerButton.enabled
+
+
+def test_events_are_answered_while_it_works(panel, volumes, wait, worker):
+    """No gap of 100 ms between the ticks of a timer of 10 ms."""
+    import qt
+
+    panel.logic.worker = worker("accept", 1.0)
+    choose(panel, *volumes)
+    ticks = []
+    timer = qt.QTimer()
+    timer.setInterval(10)
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start()
+    panel.ui.registerButton.click()
+    wait(lambda: not panel.logic.busy)
+    timer.stop()
+    assert len(ticks) > 30
+    assert np.diff(ticks).max() < 0.1
+
+
+def slice_views(scene):
+    import slicer
+
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
+    views = []
+    for name in ("Red", "Green"):
+        node = scene.AddNode(slicer.vtkMRMLSliceNode())
+        node.SetLayoutName(name)
+        composite = scene.AddNode(slicer.vtkMRMLSliceCompositeNode())
+        composite.SetLayoutName(name)
+        views.append((node, composite))
+    return views
+
+
+def test_slice_views_are_set_up_and_faded(panel, scene, volumes, wait):
+    mri, ius = volumes
+    views = slice_views(scene)
+    registered(panel, wait, volumes)
+    for _, composite in views:
+        assert composite.GetBackgroundVolumeID() == mri.GetID()
+        assert composite.GetForegroundVolumeID() == ius.GetID()
+        assert composite.GetForegroundOpacity() == 0.5
+    panel.ui.fadeSlider.value = 0.8
+    assert all(composite.GetForegroundOpacity() == 0.8 for _, composite in views)
+    display = ius.GetDisplayNode()
+    assert display.GetColorNodeID() == "vtkMRMLColorTableNodeWarm1"
+    assert display.GetApplyThreshold()
+    assert display.GetLowerThreshold() > 0
+    other = views[0][1]
+    other.SetForegroundVolumeID(mri.GetID())
+    panel.ui.fadeSlider.value = 0.1
+    assert other.GetForegroundOpacity() == 0.8, "another module's view was changed"
+
+
+def test_a_selected_row_moves_the_slices(panel, scene, volumes, wait):
+    (node, _), *_ = slice_views(scene)
+    transform(scene, "moved", pose(20, 30, 40, 50), volumes[0])
+    registered(panel, wait, volumes)
+    import slicer
+
+    places = slicer.util.arrayFromMarkupsControlPoints(
+        panel.logic.parameters.mriKeypoints, world=True
+    )
+    for row in (7, 3):
+        panel.ui.matchTable.selectRow(row)
+        matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
+        np.testing.assert_allclose(matrix[:3, 3], places[row], atol=1e-4)
+
+
+def test_before_after_and_undo_by_click(panel, volumes, wait):
+    _mri, ius = volumes
+    registered(panel, wait, volumes)
+    after = world(ius)
+    panel.ui.afterCheckBox.click()
+    np.testing.assert_allclose(world(ius), np.eye(4))
+    panel.ui.afterCheckBox.click()
+    np.testing.assert_allclose(world(ius), after)
+    panel.ui.undoButton.click()
+    assert ius.GetParentTransformNode() is None
+    assert not panel.ui.undoButton.enabled
+    assert "Nothing registered" in panel.ui.verdictLabel.text
+
+
+def test_registering_from_before_shows_after(panel, volumes, wait):
+    registered(panel, wait, volumes)
+    panel.ui.afterCheckBox.click()
+    registered(panel, wait, volumes)
+    assert panel.ui.afterCheckBox.checked
+    assert not np.allclose(world(volumes[1]), np.eye(4))
+
+
+def test_measured_error(panel, scene, volumes, wait):
+    panel.ui.measureButton.click()
+    assert "Select landmarks" in panel.ui.statusLabel.text
+    registered(panel, wait, volumes)
+    points = np.eye(3) * 20
+    panel.ui.mriLandmarksSelector.setCurrentNode(landmarks(scene, "a", points))
+    panel.ui.iusLandmarksSelector.setCurrentNode(landmarks(scene, "b", points))
+    panel.ui.measureButton.click()
+    assert panel.ui.measureLabel.text.startswith("Landmarks (3): 0.0 mm before, 1")
+
+
+def test_own_output_transform(panel, scene, volumes, wait):
+    own = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "my own")
+    panel.ui.transformSelector.setCurrentNode(own)
+    registered(panel, wait, volumes)
+    assert volumes[1].GetParentTransformNode() is own
+
+
+def test_auto_register_when_the_image_changes(panel, volumes, wait):
+    registered(panel, wait, volumes)
+    first = panel.logic.job
+    volumes[1].GetImageData().Modified()
+    wait_a_little(panel)
+    assert panel.logic.job is first, "the option is off"
+    panel.ui.autoRegisterCheckBox.click()
+    wait_a_little(panel)
+    assert panel.logic.job is first, "nothing has changed yet"
+    volumes[1].GetImageData().Modified()
+    wait(lambda: panel.logic.job is not first and not panel.logic.busy)
+    assert panel.logic.job.state == "done"
+
+
+def test_auto_register_when_the_next_one_arrives(panel, volumes, wait):
+    registered(panel, wait, volumes)
+    first = panel.logic.job
+    panel.ui.autoRegisterCheckBox.click()
+    make_volume("MRI_2", 5)
+    assert panel.ui.iusSelector.currentNode() is volumes[1]
+    following = make_volume("iUS_1", 6)
+    assert panel.ui.iusSelector.currentNode() is following
+    wait(lambda: panel.logic.job is not first and not panel.logic.busy)
+    assert panel.logic.job.state == "done"
+    assert following.GetParentTransformNode() is panel.logic.parameters.transform
+
+
+def test_auto_register_waits_for_the_running_one(panel, volumes, wait, worker):
+    panel.logic.worker = worker("accept", 0.8)
+    choose(panel, *volumes)
+    panel.ui.autoRegisterCheckBox.click()
+    panel.ui.registerButton.click()
+    first = panel.logic.job
+    volumes[1].GetImageData().Modified()
+    wait(lambda: not first.running)
+    wait(lambda: panel.logic.job is not first and not panel.logic.busy)
+    assert first.state == panel.logic.job.state == "done"
+
+
+def wait_a_little(panel):
+    import slicer
+
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        slicer.app.processEvents()
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_torch_is_installed_after_one_question(panel, volumes, wait, monkeypatch, answer):
+    import sys
+    import types
+
+    from CrossKEYSlicer import install
+
+    asked, installed = [], []
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, **options):
+            installed.append(options)
+            monkeypatch.setattr(install, "torch_missing", lambda: False)
+            return types
+
+    extension = types.ModuleType("PyTorchUtils")
+    extension.PyTorchUtilsLogic = PyTorchUtilsLogic
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
+    monkeypatch.setattr(install, "torch_missing", lambda: True)
+    panel.ask = lambda question: asked.append(question) or answer
+    choose(panel, *volumes)
+    assert asked == []
+    panel.ui.registerButton.click()
+    wait(lambda: not panel.logic.busy)
+    assert len(asked) == 1
+    assert "PyTorch" in asked[0]
+    if answer:
+        assert installed == [{"askConfirmation": False, "torchVersionRequirement": ">=2.13"}]
+        assert panel.logic.job.state == "done"
+    else:
+        assert installed == []
+        assert panel.logic.job is None
+        assert "Nothing was installed" in panel.ui.statusLabel.text
+
+
+def test_torch_and_its_extension_missing(panel, volumes, monkeypatch):
+    import sys
+
+    from CrossKEYSlicer import install
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    monkeypatch.setattr(install, "torch_missing", lambda: True)
+    panel.ask = lambda question: pytest.fail("there is nothing to ask")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    assert "Extensions Manager" in panel.ui.statusLabel.text
+    assert panel.logic.job is None

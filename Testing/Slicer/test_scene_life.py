@@ -1,0 +1,149 @@
+"""Saving, reopening and closing scenes, reloading the module, ending the application."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cases import MODULE, ROOT, check_in_world, choose, make_volume, prepare, registered, world
+
+
+def test_everything_survives_saving_and_opening(panel, scene, volumes, wait, tmp_path):
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    choose(panel, *volumes)
+    prepare(panel, wait)
+    registered(panel, wait, volumes)
+    panel.ui.fadeSlider.value = 0.25
+    panel.ui.fromPresentCheckBox.click()
+    verdict, model = panel.ui.verdictLabel.text, panel.logic.parameters.modelPath
+    after = world(volumes[1])
+    save(scene, tmp_path)
+    scene.Clear(0)
+    assert panel.ui.mriSelector.currentNode() is None
+    assert "Nothing registered" in panel.ui.verdictLabel.text
+    assert scene.Connect() == 1
+    ui, p = panel.ui, panel.logic.parameters
+    mri, ius = ui.mriSelector.currentNode(), ui.iusSelector.currentNode()
+    assert (mri.GetName(), ius.GetName()) == ("MRI", "iUS")
+    assert ui.verdictLabel.text == verdict
+    assert ui.matchTable.rowCount == 40
+    assert ui.fadeSlider.value == 0.25
+    assert ui.fromPresentCheckBox.checked
+    assert p.modelPath == model
+    assert "own model" in ui.modelLabel.text
+    np.testing.assert_allclose(world(ius), after, atol=1e-6)
+    names = ("mriKeypoints", "iusKeypoints", "inliers", "matchTable", "matchLines", "transform")
+    nodes = {name: getattr(p, name) for name in names}
+    assert all(nodes.values())
+    ui.afterCheckBox.click()
+    np.testing.assert_allclose(world(ius), np.eye(4), atol=1e-9)
+    ui.registerButton.click()
+    wait(lambda: not panel.logic.busy)
+    check_in_world(mri, ius)
+    assert all(getattr(panel.logic.parameters, name) is node for name, node in nodes.items())
+
+
+def save(scene, folder):
+    """As Slicer's Save dialogue does it: each node into a file, then the scene."""
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLStorableNode")
+        if node.GetHideFromEditors() or not node.GetSaveWithScene():
+            continue
+        node.AddDefaultStorageNode()
+        storage = node.GetStorageNode()
+        if storage is None:
+            continue
+        extension = storage.GetDefaultWriteFileExtension()
+        storage.SetFileName(str(folder / f"node{index}.{extension}"))
+        assert storage.WriteData(node), node.GetName()
+    assert scene.Commit() == 1
+
+
+def test_scene_closed_in_the_middle(panel, scene, volumes, wait, worker, app):
+    panel.logic.worker = worker("slow")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    wait(lambda: panel.ui.statusLabel.text == "keypoints")
+    job = panel.logic.job
+    scene.Clear(0)
+    assert job.state == "cancelled"
+    assert "scene was closed" in panel.ui.statusLabel.text
+    assert panel.logic.worker.pid == 0
+    assert scene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode") == 0
+    assert not [n for n in os.listdir(app.temporaryPath) if n.startswith("CrossKEY-")]
+    panel.logic.worker = worker()
+    registered(panel, wait, (make_volume("MRI", 0), make_volume("iUS", 1)))
+    assert panel.logic.job.state == "done"
+
+
+def test_a_volume_deleted_in_the_middle(panel, scene, volumes, wait, worker):
+    panel.logic.worker = worker("accept", 0.5)
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    scene.RemoveNode(volumes[1])
+    wait(lambda: not panel.logic.busy)
+    assert panel.logic.job.state == "failed"
+    assert "was removed" in panel.ui.statusLabel.text
+    assert scene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode") == 0
+
+
+def test_reload_in_the_middle_leaves_no_process(panel, volumes, wait, worker, app):
+    """What Slicer's Reload does: clean the old panel up, run the file again, build a new one."""
+    panel.logic.worker = worker("slow")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    wait(lambda: panel.logic.job.stage == "keypoints")
+    pid = panel.logic.worker.pid
+    app.moduleManager().unload("CrossKEY")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert panel.logic.job.state == "cancelled"
+    old = sys.modules["CrossKEYSlicer.logic"]
+    importlib.reload(sys.modules["CrossKEY"])
+    assert sys.modules["CrossKEYSlicer.logic"] is not old
+    from host import load_module
+
+    _, fresh, window = load_module(MODULE)
+    assert fresh.ui.mriSelector.currentNode() is volumes[0]
+    assert fresh.ui.registerButton.enabled
+    fresh.cleanup()
+    window.deleteLater()
+
+
+QUIT = """
+import sys
+sys.path[:0] = [{slicer!r}, {module!r}, {root!r}]
+import host
+app = host.start()
+import cases, CrossKEY, qt
+from CrossKEYSlicer.process import WorkerProcess
+_, panel, window = host.load_module(cases.MODULE)
+panel.logic.worker = WorkerProcess([sys.executable, str(cases.FAKE), "slow"])
+p = panel.logic.parameters
+p.mri, p.ius = cases.make_volume("a", 0), cases.make_volume("b", 1)
+panel.logic.startRegistration()
+def leave():
+    print(panel.logic.worker.pid, app.temporaryPath, "torch" in sys.modules, flush=True)
+    app.quit()
+qt.QTimer.singleShot(500, leave)
+app.exec()
+"""
+
+
+def test_ending_the_application_ends_the_worker():
+    """Also: neither opening the panel nor registering imports torch into Slicer."""
+    paths = {"slicer": ROOT / "Testing/Slicer", "module": ROOT / "CrossKEY", "root": ROOT}
+    code = QUIT.format(**{name: str(path) for name, path in paths.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pid, folder, torch = done.stdout.split()[-3:]
+    assert torch == "False"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+    assert not os.path.exists(folder)
