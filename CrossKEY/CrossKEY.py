@@ -43,7 +43,8 @@ class CrossKEY(ScriptedLoadableModule):
         parent.contributors = ["CrossKEY for 3D Slicer contributors"]
         parent.helpText = _(
             "Registers an intraoperative ultrasound to a preoperative MRI of the brain. Choose "
-            "both and press Register. Prepare, minutes before surgery, trains a model for this patient. "
+            "both and press Register. Prepare, some minutes before surgery, trains a model "
+            "for this patient. "
             "A result that cannot be trusted is refused, with reasons, and not applied. "
             "Research software, not a medical device."
         )

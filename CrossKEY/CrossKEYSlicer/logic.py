@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from slicer import vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
@@ -48,7 +47,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self._parameters: CrossKEYParameters | None = None
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._sceneCloses)
-        qt.QCoreApplication.instance().aboutToQuit.connect(self.close)
+        slicer.app.aboutToQuit.connect(self.close)
 
     @property
     def parameters(self) -> CrossKEYParameters:

@@ -140,7 +140,8 @@ def test_refusal_of_the_first_adds_no_transform(logic, scene, volumes):
 def test_landmark_errors(logic, scene, volumes, hung, shown_after):
     """Whether the landmarks hang with the ultrasound or not, whichever state is shown."""
     ius = np.array([[0.0, 0, 0], [20, 0, 0], [0, 20, 0], [0, 0, 20]])
-    mri = np.array([fake_worker.moved(point) for point in ius]) + [0.0, 0.0, 2.0]
+    mri = np.array([fake_worker.moved(point) for point in ius])
+    mri[:, 2] += 2.0
     on_mri = landmarks(scene, "a", mri, "abcd")
     on_ius = landmarks(scene, "b", ius[::-1], "dcba")
     one = logic()

@@ -107,7 +107,7 @@ def test_expected_error_is_told_and_the_process_stays(logic, volumes):
     from CrossKEYSlicer.problem import Problem
 
     one = logic("fail")
-    with pytest.raises(Problem, match="^the MRI shows too little brain$"):
+    with pytest.raises(Problem, match=r"^the MRI shows too little brain$"):
         one.register(*volumes)
     assert alive(one.worker.pid)
 
