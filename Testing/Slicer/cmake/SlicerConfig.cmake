@@ -1,0 +1,32 @@
+# Stands in for a Slicer build: installs the scripts and resources of scripted modules where the
+# real macro does, keeps their folders, and stops at a listed file that is not there.
+set(Slicer_FOUND TRUE)
+set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/nothing.cmake")
+set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/metadata.cmake")
+set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/nothing.cmake")
+set(SCRIPTED_MODULES "lib/qt-scripted-modules")
+
+function(slicerMacroBuildScriptedModule)
+  set(flags WITH_GENERIC_TESTS WITH_SUBDIR)
+  cmake_parse_arguments(MODULE "${flags}" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  if(MODULE_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "${MODULE_NAME}: unknown arguments ${MODULE_UNPARSED_ARGUMENTS}")
+  endif()
+  foreach(file IN LISTS MODULE_SCRIPTS MODULE_RESOURCES)
+    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
+      message(FATAL_ERROR "${MODULE_NAME}: ${file} is listed but does not exist")
+    endif()
+    if(file MATCHES "^\\.\\.|^/")
+      continue() # the real macro does not install these, and says nothing
+    endif()
+    get_filename_component(folder "${file}" DIRECTORY)
+    install(FILES "${file}" DESTINATION "${SCRIPTED_MODULES}/${folder}")
+  endforeach()
+endfunction()
+
+function(slicer_add_python_unittest)
+  cmake_parse_arguments(TEST "" "SCRIPT" "" ${ARGN})
+  if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${TEST_SCRIPT}")
+    message(FATAL_ERROR "the test ${TEST_SCRIPT} does not exist")
+  endif()
+endfunction()

@@ -1,0 +1,1 @@
+# Slicer's own files set compilers and packaging up; nothing here depends on them.

@@ -1,0 +1,159 @@
+"""What is installed with the extension, and what the extension index asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cases import ROOT
+
+STUB = Path(__file__).with_name("cmake")
+INSTALLED = Path("lib/qt-scripted-modules")
+
+
+def cmake() -> str:
+    beside = shutil.which("cmake", path=str(Path(sys.executable).parent))
+    found = beside or shutil.which("cmake")
+    if found is None:
+        pytest.skip("cmake is not installed; pip install cmake")
+    return found
+
+
+def install(source: Path, build: Path) -> tuple[Path, dict[str, str]]:
+    """Configure and install an extension; where its modules are then, and its description."""
+    tool, prefix = cmake(), build / "installed"
+    for command in (
+        [tool, "-S", str(source), "-B", str(build), f"-DSlicer_DIR={STUB}", "-DBUILD_TESTING=ON"],
+        [tool, "--install", str(build), "--prefix", str(prefix)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    lines = (build / "description.txt").read_text().splitlines()
+    return prefix / INSTALLED, dict(line.split(" ", 1) for line in lines)
+
+
+def expected() -> set[str]:
+    """Every file that a running extension needs, as it lies under the installed folder."""
+    needed = set()
+    for top in (ROOT / "CrossKEY", ROOT):
+        for pattern in ("CrossKEY.py", "CrossKEYSlicer/*.py", "CrossKEYLib/**/*.py"):
+            needed |= {path.relative_to(top).as_posix() for path in top.glob(pattern)}
+    for pattern in ("Resources/UI/*", "Resources/Icons/*"):
+        module = ROOT / "CrossKEY"
+        needed |= {path.relative_to(module).as_posix() for path in module.glob(pattern)}
+    for pattern in ("Resources/Models/*", "Resources/SampleData/*"):
+        needed |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)}
+    return {name for name in needed if "__pycache__" not in name}
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    return install(ROOT, tmp_path_factory.mktemp("build"))
+
+
+def test_every_file_is_installed(installed):
+    assert expected() == files_in(installed[0])
+    assert len(expected()) > 80
+
+
+def test_a_forgotten_file_is_noticed(tmp_path):
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "Testing", "docs")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    listing = source / "CrossKEY/CMakeLists.txt"
+    listing.write_text(listing.read_text().replace("  CrossKEYSlicer/chain.py\n", ""))
+    folder, _ = install(source, tmp_path / "build")
+    assert expected() - files_in(folder) == {"CrossKEYSlicer/chain.py"}
+
+
+def test_the_installed_module_opens(installed):
+    """From the install tree alone: panel, library and sample case are found there."""
+    folder = installed[0]
+    code = f"""
+import sys
+sys.path = [{str(folder)!r}, {str(STUB.parent)!r}] + [p for p in sys.path if p]
+import host
+from pathlib import Path
+host.start()
+module, panel, window = host.load_module(Path({str(folder / "CrossKEY.py")!r}))
+from CrossKEYSlicer import process, samples
+print(panel.ui.registerButton.text, process.library_folder(), samples.sample_file("MRI"))
+panel.cleanup()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert words == ["Register", str(folder), str(folder / "Resources/SampleData/MRI.nii.gz")]
+
+
+def test_pictures_of_the_description_exist(installed):
+    _, description = installed
+    assert description["name"] == "CrossKEY"
+    for name in ("ICONURL", "SCREENSHOTURLS"):
+        for url in description[name].split():
+            path = ROOT / url.split("/raw/main/")[1]
+            assert path.read_bytes().startswith(b"\x89PNG"), path
+
+
+def test_index_entry():
+    path = ROOT / "Resources/ExtensionIndex/CrossKEY.json"
+    assert b"\r" not in path.read_bytes()
+    entry = json.loads(path.read_text())
+    keys = "$schema build_dependencies build_subdirectory category scm_revision scm_url tier"
+    assert sorted(entry) == sorted(keys.split())
+    assert entry["category"] == "Registration"
+    assert entry["build_dependencies"] == ["PyTorch"]
+    assert path.stem == "CrossKEY"
+    assert (ROOT / "LICENSE").is_file()
+
+
+def test_sample_checksums(app):
+    from CrossKEYSlicer import samples
+
+    for file, expected_sum in samples.FILES.values():
+        data = (ROOT / "Resources/SampleData" / file).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == expected_sum
+
+
+def test_sample_data_is_registered(app, monkeypatch):
+    import types
+
+    from CrossKEYSlicer import samples
+
+    registered = []
+    module = types.ModuleType("SampleData")
+    module.SampleDataLogic = types.SimpleNamespace(
+        registerCustomSampleDataSource=lambda **values: registered.append(values)
+    )
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    samples.register_samples("thumbnail.png")
+    (values,) = registered
+    assert values["nodeNames"] == ["MRI", "iUS"]
+    for uri, checksum in zip(values["uris"], values["checksums"], strict=True):
+        path = Path(uri.removeprefix("file://"))
+        assert f"SHA256:{hashlib.sha256(path.read_bytes()).hexdigest()}" == checksum
+
+
+def test_library_check_of_the_worker_needs_no_more_than_slicer_has():
+    """Slicer ships NumPy, SciPy, SimpleITK; with torch that must do for the worker."""
+    code = """
+import sys
+for name in ("yaml", "typer", "rich", "matplotlib", "click"):
+    sys.modules[name] = None
+import CrossKEYLib.worker
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
