@@ -85,6 +85,7 @@ def show_outcome(ui: Any, logic: CrossKEYLogic) -> None:
     table = ui.matchTable
     table.setColumnCount(len(TABLE_COLUMNS))
     table.setHorizontalHeaderLabels(list(TABLE_COLUMNS))
+    table.horizontalHeader().setStretchLastSection(True)
     table.setRowCount(len(rows))
     for index, row in enumerate(rows):
         cells = (f"{row[0]:.1f}", f"{row[1]:.2f}", _("yes") if row[2] else _("no"))

@@ -16,14 +16,14 @@ from .parameters import CrossKEYParameters
 SHOWN = 300  # best matches; thousands of markups would slow Slicer down and hide the image
 FOLDER = "CrossKEY"
 POINT_SETS = {  # name, colour (red, green, blue), diameter in mm
-    "mriKeypoints": (_("MRI keypoints"), (0.21, 0.77, 0.94), 1.6),
-    "iusKeypoints": (_("iUS keypoints"), (1.0, 0.69, 0.0), 1.6),
-    "inliers": (_("Matched inliers"), (0.2, 0.9, 0.3), 2.2),
+    "mriKeypoints": (_("MRI keypoints"), (0.21, 0.77, 0.94), 2.5),
+    "iusKeypoints": (_("iUS keypoints"), (1.0, 0.69, 0.0), 2.5),
+    "inliers": (_("Matched inliers"), (0.2, 0.9, 0.3), 3.5),
 }
 COLUMNS = ("Residual (mm)", "Score", "Inlier", "R", "A", "S", "iUS R", "iUS A", "iUS S")
 RESIDUAL = "Residual (mm)"
 RESIDUAL_RANGE = (0.0, 5.0)  # mm, over the colours of the lines
-RESIDUAL_COLOURS = "vtkMRMLColorTableNodeRainbow"
+RESIDUAL_COLOURS = "vtkMRMLColorTableNodeWarm1"  # yellow to red
 
 
 def best_matches(matches: dict[str, list]) -> dict[str, np.ndarray]:

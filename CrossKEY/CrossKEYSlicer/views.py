@@ -9,7 +9,7 @@ import slicer
 
 from .parameters import CrossKEYParameters
 
-IUS_COLOURS = "vtkMRMLColorTableNodeWarm1"
+IUS_COLOURS = "vtkMRMLColorTableNodeYellow"  # black to yellow: echoes stay bright
 
 
 def composites() -> Iterable[slicer.vtkMRMLSliceCompositeNode]:

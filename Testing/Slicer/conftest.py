@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,11 @@ PATIENCE_S = 30.0
 def app() -> Any:
     from host import start
 
-    return start()
+    application = start()
+    if str(MODULE.parent) not in sys.path:
+        sys.path.insert(0, str(MODULE.parent))
+    importlib.import_module("CrossKEY")
+    return application
 
 
 @pytest.fixture
@@ -50,7 +55,6 @@ def wait(app: Any) -> Callable:
 @pytest.fixture
 def worker(scene: Any) -> Iterator[Callable]:
     """Makes fake workers and ends their processes."""
-    import_module(scene)
     from CrossKEYSlicer.process import WorkerProcess
 
     made = []
@@ -62,14 +66,6 @@ def worker(scene: Any) -> Iterator[Callable]:
     yield make
     for process in made:
         process.stop()
-
-
-def import_module(scene: Any) -> Any:
-    import importlib
-
-    if str(MODULE.parent) not in sys.path:
-        sys.path.insert(0, str(MODULE.parent))
-    return importlib.import_module("CrossKEY")
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_sample_data_is_registered(app, monkeypatch):
         assert f"SHA256:{hashlib.sha256(path.read_bytes()).hexdigest()}" == checksum
 
 
-def test_library_check_of_the_worker_needs_no_more_than_slicer_has():
+def test_the_worker_needs_no_more_than_slicer_has():
     """Slicer ships NumPy, SciPy, SimpleITK; with torch that must do for the worker."""
     code = """
 import sys

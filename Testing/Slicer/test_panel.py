@@ -132,7 +132,7 @@ def test_slice_views_are_set_up_and_faded(panel, scene, volumes, wait):
     panel.ui.fadeSlider.value = 0.8
     assert all(composite.GetForegroundOpacity() == 0.8 for _, composite in views)
     display = ius.GetDisplayNode()
-    assert display.GetColorNodeID() == "vtkMRMLColorTableNodeWarm1"
+    assert display.GetColorNodeID() == "vtkMRMLColorTableNodeYellow"
     assert display.GetApplyThreshold()
     assert display.GetLowerThreshold() > 0
     other = views[0][1]

@@ -137,9 +137,6 @@ def test_only_one_at_a_time(logic, volumes, wait):
 
 
 def test_the_real_command_finds_the_library(scene):
-    import importlib
-
-    importlib.import_module("CrossKEY")
     from CrossKEYSlicer import process
 
     assert process.worker_command()[0] == sys.executable

@@ -1,0 +1,82 @@
+"""Makes Resources/Screenshots with the test host: the panel in each state, the views before and
+after. Not pictures of the Slicer application.
+
+    PYTHONPATH=.:Testing/Slicer python Testing/Slicer/make_screenshots.py
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from cases import FAKE, MODULE, ROOT, choose
+from host import load_module, start
+from host.views import SliceView
+
+OUTPUT = ROOT / "Resources" / "Screenshots"
+WIDTH = 430
+
+
+def wait(app: Any, condition: Callable[[], object]) -> None:
+    while not condition():
+        app.processEvents()
+        time.sleep(0.01)
+
+
+def grab(app: Any, window: Any, name: str) -> None:
+    """The panel as high as it wants to be."""
+    app.processEvents()
+    window.resize(WIDTH, window.sizeHint().height())
+    app.processEvents()
+    window.grab().save(str(OUTPUT / f"{name}.png"))
+
+
+def save(pictures: list[np.ndarray], name: str) -> None:
+    import qt
+
+    pixels = np.ascontiguousarray(np.hstack(pictures))
+    height, width, _ = pixels.shape
+    image = qt.QImage(pixels.data, width, height, 3 * width, qt.QImage.Format_RGB888)
+    image.save(str(OUTPUT / f"{name}.png"))
+
+
+def main() -> None:
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    app = start()
+    module, panel, window = load_module(MODULE)
+    from CrossKEYSlicer.process import WorkerProcess
+    from CrossKEYSlicer.selftest import load_volume
+
+    views = [SliceView(app, name) for name in ("Red", "Green", "Yellow")]
+    window.show()
+    grab(app, window, "empty")
+    choose(panel, load_volume("MRI"), load_volume("iUS"))
+    grab(app, window, "ready")
+    panel.logic.worker = WorkerProcess()
+    panel.ui.registerButton.click()
+    wait(app, lambda: panel.logic.job.stage == "MRI descriptors" or not panel.logic.busy)
+    grab(app, window, "busy")
+    wait(app, lambda: not panel.logic.busy)
+    grab(app, window, "done")
+    panel.ui.matchTable.selectRow(0)
+    for view, orientation in zip(views, ("Axial", "Coronal", "Sagittal"), strict=True):
+        view.node.SetOrientation(orientation)
+        view.fit()
+    panel.ui.matchTable.selectRow(1)
+    for name, after in (("after", True), ("before", False)):
+        panel.logic.showAfter(after)
+        save([view.picture() for view in views], name)
+    panel.logic.worker.stop()
+    panel.logic.worker = WorkerProcess([sys.executable, str(FAKE), "refuse"])
+    panel.ui.registerButton.click()
+    wait(app, lambda: not panel.logic.busy)
+    grab(app, window, "refused")
+    panel.cleanup()
+    assert module
+
+
+if __name__ == "__main__":
+    main()

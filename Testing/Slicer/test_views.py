@@ -1,0 +1,87 @@
+"""What the slice and 3D views show, drawn by Slicer's displayable managers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cases import world
+
+PROBE = "import vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(True); w.Render()"
+TOLERANCE_PX = 3.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _can_render():
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("nothing to render with; install EGL or OSMesa")
+
+
+def centre(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Mean row and column of the pixels of a mask."""
+    assert mask.sum() > 50, "this is not to be seen at all"
+    return np.argwhere(mask).mean(axis=0)
+
+
+def yellow(picture: np.ndarray) -> np.ndarray:
+    """Bright ultrasound alone or over the MRI: blue falls behind."""
+    return picture[..., 0].astype(int) - picture[..., 2] > 60
+
+
+def coloured(picture: np.ndarray, colour: tuple[float, float, float]) -> int:
+    return int((np.abs(picture - 255 * np.array(colour)).max(axis=2) < 40).sum())
+
+
+def test_the_ultrasound_moves_onto_its_place(app, logic, volumes):
+    """On the screen it moves by as much as the transform says."""
+    import slicer
+    import vtk
+    from CrossKEYSlicer import views
+    from host.views import SliceView
+
+    mri, ius = volumes
+    view = SliceView(app)
+    one = logic()
+    one.register(mri, ius)
+    one.setUpViews()
+    views.fade(one.parameters, 1.0)
+    view.fit()
+    for markups in ("mriKeypoints", "iusKeypoints", "inliers"):
+        getattr(one.parameters, markups).GetDisplayNode().SetVisibility(False)
+    to_screen = np.linalg.inv(slicer.util.arrayFromVTKMatrix(view.node.GetXYToRAS()))
+    ball = np.array([14.0, 15.0, 12.0, 1.0])  # voxels, see `cases.make_volume`
+    to_ras = vtk.vtkMatrix4x4()
+    ius.GetIJKToRASMatrix(to_ras)
+    ball = slicer.util.arrayFromVTKMatrix(to_ras) @ ball
+    seen, meant = [], []
+    for after in (False, True):
+        one.showAfter(after)
+        x, y = (to_screen @ world(ius) @ ball)[:2]
+        picture = view.picture()
+        seen.append(centre(picture, yellow(picture)))
+        meant.append(np.array([picture.shape[0] - 1 - y, x]))
+    moved, expected = seen[1] - seen[0], meant[1] - meant[0]
+    assert np.linalg.norm(expected) > 10
+    np.testing.assert_allclose(moved, expected, atol=TOLERANCE_PX)
+
+
+def test_keypoints_are_seen_in_slice_and_space(app, logic, volumes):
+    from CrossKEYSlicer import result_nodes, views
+    from host.views import SliceView, SpaceView
+
+    slices, space = SliceView(app, "Green"), SpaceView(app)
+    one = logic()
+    one.register(*volumes)
+    one.setUpViews()
+    slices.fit()
+    views.jump(result_nodes.match_place(one.parameters, 0))
+    green = result_nodes.POINT_SETS["inliers"][1]
+    with_points = slices.picture(), space.picture()
+    for markups in ("mriKeypoints", "iusKeypoints", "inliers"):
+        getattr(one.parameters, markups).GetDisplayNode().SetVisibility(False)
+    without = slices.picture(), space.picture()
+    assert coloured(with_points[0], green) > 50 > coloured(without[0], green)
+    assert np.abs(with_points[1].astype(int) - without[1]).max() > 60
