@@ -9,10 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-pytest.importorskip("slicer", reason="slicer-core is not installed")
-pytest.importorskip("PySide6", reason="PySide6 is not installed")
-
 from cases import FAKE, MODULE, make_volume
 
 PATIENCE_S = 30.0
@@ -20,6 +16,8 @@ PATIENCE_S = 30.0
 
 @pytest.fixture(scope="session")
 def app() -> Any:
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    pytest.importorskip("PySide6", reason="PySide6 is not installed")
     from host import start
 
     application = start()

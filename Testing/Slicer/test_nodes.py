@@ -102,7 +102,7 @@ def test_deleted_nodes_are_made_again(logic, scene, volumes):
     assert all(scene.IsNodePresent(getattr(one.parameters, name)) for name in NODES)
 
 
-def test_many_matches_are_thinned_to_the_best():
+def test_many_matches_are_thinned_to_the_best(app):
     from CrossKEYSlicer import result_nodes
 
     count = 2000

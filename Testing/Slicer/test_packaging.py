@@ -75,7 +75,7 @@ def test_a_forgotten_file_is_noticed(tmp_path):
     assert expected() - files_in(folder) == {"CrossKEYSlicer/chain.py"}
 
 
-def test_the_installed_module_opens(installed):
+def test_the_installed_module_opens(app, installed):
     """From the install tree alone: panel, library and sample case are found there."""
     folder = installed[0]
     code = f"""

@@ -134,7 +134,7 @@ app.exec()
 """
 
 
-def test_ending_the_application_ends_the_worker():
+def test_ending_the_application_ends_the_worker(app):
     """Also: neither opening the panel nor registering imports torch into Slicer."""
     paths = {"slicer": ROOT / "Testing/Slicer", "module": ROOT / "CrossKEY", "root": ROOT}
     code = QUIT.format(**{name: str(path) for name, path in paths.items()})
@@ -147,3 +147,17 @@ def test_ending_the_application_ends_the_worker():
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
     assert not os.path.exists(folder)
+
+
+def test_the_lines_of_the_readme_work_as_written(scene, volumes, worker, monkeypatch, capsys):
+    import re
+
+    from CrossKEYSlicer import logic
+
+    monkeypatch.setattr(logic, "shared_worker", worker)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (lines,) = [block for block in blocks if "CrossKEYLogic" in block]
+    assert len(lines.strip().splitlines()) == 3
+    exec(lines, {"mriNode": volumes[0], "iusNode": volumes[1]})
+    assert capsys.readouterr().out == "True 0.91 []\n"
+    check_in_world(*volumes)
