@@ -12,6 +12,7 @@ import pytest
 from cases import FAKE, MODULE, make_volume
 
 PATIENCE_S = 30.0
+VIEW_NODES = ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode", "vtkMRMLViewNode")
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +30,14 @@ def app() -> Any:
 
 @pytest.fixture
 def scene(app: Any) -> Any:
+    from host.widgets import iter_nodes
+
     scene = app.mrmlScene()
     scene.RemoveNode(scene.GetSingletonNode("CrossKEY", "vtkMRMLScriptedModuleNode"))
     scene.Clear(0)
+    for kind in VIEW_NODES:  # these outlive a scene's closing
+        for node in list(iter_nodes(scene, kind)):
+            scene.RemoveNode(node)
     scene.SetURL("")
     return scene
 
