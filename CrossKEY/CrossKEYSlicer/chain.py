@@ -130,6 +130,16 @@ def _insert(
     child.SetAndObserveTransformNodeID(correction.GetID())
 
 
+def serves_another(
+    correction: vtkMRMLLinearTransformNode | None, ius: vtkMRMLTransformableNode
+) -> bool:
+    """Whether a transform holds the correction of another ultrasound, which must keep it."""
+    if correction is None or correction in chain_of(ius):
+        return False
+    images = slicer.util.getNodesByClass("vtkMRMLVolumeNode", correction.GetScene())
+    return any(correction in chain_of(image) for image in images)
+
+
 def remove(correction: vtkMRMLLinearTransformNode) -> None:
     """Take the correction out of every chain; what hung below hangs above it then."""
     scene, parent = correction.GetScene(), correction.GetParentTransformNode()

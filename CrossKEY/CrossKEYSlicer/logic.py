@@ -282,8 +282,11 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         matches = result.pop("matches")
         if result["accepted"]:
             mri, ius = parameters.mri, parameters.ius = job.inputs
+            if chain.serves_another(parameters.transform, ius):
+                parameters.transform = None
+            name = _("{ius} to {mri}").format(ius=ius.GetName(), mri=mri.GetName())
             kind = "vtkMRMLLinearTransformNode"
-            node = result_nodes.node_of(parameters, "transform", kind, _("iUS to MRI"))
+            node = result_nodes.node_of(parameters, "transform", kind, name)
             correction = chain.apply(mri, ius, node, result["matrix_ras"])
             parameters.correction = correction.text()
             parameters.after = True

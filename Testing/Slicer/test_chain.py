@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import check_in_world, names_above, pose, transform, world
+from cases import check_in_world, make_volume, names_above, pose, transform, world
 
 
 def test_bare_volumes(logic, volumes):
@@ -129,3 +129,18 @@ def test_undo_of_the_second_returns_to_the_first(logic, volumes):
     one.undo()
     np.testing.assert_allclose(world(volumes[1]), by_hand)
     assert names_above(volumes[1]) == ["iUS to MRI"]
+
+
+def test_another_ultrasound_gets_its_own_transform(logic, volumes):
+    """And the first one keeps what it has."""
+    mri, first = volumes
+    second = make_volume("iUS 2", 4)
+    one = logic()
+    one.register(mri, first)
+    kept, place = first.GetParentTransformNode(), world(first)
+    one.register(mri, second)
+    check_in_world(mri, second)
+    assert second.GetParentTransformNode() is one.parameters.transform is not kept
+    one.showAfter(False)
+    assert first.GetParentTransformNode() is kept
+    np.testing.assert_allclose(world(first), place)
