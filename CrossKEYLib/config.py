@@ -118,8 +118,7 @@ class RegisterConfig:
     moving_keypoints: int = 4000
     passes: int = 2  # the last ones describe the iUS as the estimate before lays it
     capture_radius_mm: float = 40.0  # around a given start
-    search_rotations: bool = True  # try all orientations when the given one is hopeless:
-    search_below: float = 0.1  # confidence
+    search_rotations: bool = True  # try all orientations when the given one is not trusted
     search_keypoints: int = 600
     search_fixed: int = 20000  # MRI points at most, in that search
     search_hypotheses: int = 4000  # per orientation
