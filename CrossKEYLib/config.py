@@ -74,12 +74,12 @@ class TrustConfig:
 
     min_confidence: float = 0.5
     min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
-    min_distinctness: float = 1.2  # score of the descriptor field over that of any other place
+    min_distinctness: float = 1.3  # score of the descriptor field over that of any other place
     rival_searches: int = 2  # for that other place
-    max_agreement_mm: float = 5.0  # between transforms from disjoint halves of the matches
-    min_spread_mm: float = 6.0  # second standard deviation of the inlier cloud
-    max_predicted_tre_mm: float = 5.0
-    steepness: float = 3.0  # log-odds gained per doubling beyond a limit
+    max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
+    min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
+    max_predicted_tre_mm: float = 4.0
+    steepness: float = 4.0  # log-odds gained per doubling beyond a limit
     chance_repeats: int = 4
     splits: int = 3  # pairs of disjoint halves
     hypotheses: int = 5000  # of each re-estimation
