@@ -74,12 +74,12 @@ class TrustConfig:
 
     min_confidence: float = 0.5
     min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
-    min_distinctness: float = 1.2  # score of the descriptor field over that of any other place
+    min_distinctness: float = 1.3  # score of the descriptor field over that of any other place
     rival_searches: int = 2  # for that other place
-    max_agreement_mm: float = 5.0  # between transforms from disjoint halves of the matches
-    min_spread_mm: float = 6.0  # second standard deviation of the inlier cloud
-    max_predicted_tre_mm: float = 5.0
-    steepness: float = 3.0  # log-odds gained per doubling beyond a limit
+    max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
+    min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
+    max_predicted_tre_mm: float = 4.0
+    steepness: float = 4.0  # log-odds gained per doubling beyond a limit
     chance_repeats: int = 4
     splits: int = 3  # pairs of disjoint halves
     hypotheses: int = 5000  # of each re-estimation
@@ -118,8 +118,7 @@ class RegisterConfig:
     moving_keypoints: int = 4000
     passes: int = 2  # the last ones describe the iUS as the estimate before lays it
     capture_radius_mm: float = 40.0  # around a given start
-    search_rotations: bool = True  # try all orientations when the given one is hopeless:
-    search_below: float = 0.1  # confidence
+    search_rotations: bool = True  # try all orientations when the given one is not trusted
     search_keypoints: int = 600
     search_fixed: int = 20000  # MRI points at most, in that search
     search_hypotheses: int = 4000  # per orientation

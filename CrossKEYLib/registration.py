@@ -103,7 +103,7 @@ def register(
 ) -> Registration:
     """Register an iUS to an MRI; no start is needed.
 
-    Both are described in the MRI's axes. When the first attempt is hopeless and no start was
+    Both are described in the MRI's axes. When the first attempt is not trusted and no start was
     given, the iUS is described again in each of the 60 rotations of the icosahedron, which lie
     so close that the encoder bridges the rest. A found transform is improved by describing the
     iUS once more as it lies then.
@@ -189,16 +189,13 @@ class _Pipeline:
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         attempt = self._attempt(target, ius, points, rotation, prior)
         trust = self._assess(target, attempt, ius)
-        lost = trust.confidence < self.config.search_below
-        if lost and initial is None and self.config.search_rotations:
-            for rotation in self._promising_rotations(target, ius, points):
-                other = self._attempt(target, ius, points, rotation, None)
-                other_trust = self._assess(target, other, ius)
-                # Many orientations give chance many tries, so a narrow lead does not count.
-                if other.score > _CLEAR_LEAD * attempt.score:
-                    attempt, trust = other, other_trust
-                if trust.accepted:
-                    break
+        if not trust.accepted and initial is None and self.config.search_rotations:
+            looks = self._promising_rotations(target, ius, points)
+            others = [self._attempt(target, ius, points, rotation, None) for rotation in looks]
+            best = max(others, key=lambda other: other.score)
+            # Many orientations give chance many tries, so a narrow lead does not count.
+            if best.score > _CLEAR_LEAD * attempt.score:
+                attempt, trust = best, self._assess(target, best, ius)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             attempt.result.matrix,

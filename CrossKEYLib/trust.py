@@ -1,11 +1,13 @@
-"""How far a registration can be trusted, judged from its matches alone.
+"""How far a registration can be trusted, judged from its matches and descriptors alone.
 
-Four questions, each answered by a number with a limit: do more matches agree than chance would
-bring about, do independent halves of the matches give the same transform, are the agreeing matches
-spread widely enough to fix a rotation, and how large is the error to expect over the ultrasound?
-The confidence is the product of one logistic curve per question in the logarithm of number over
-limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
-missing evidence on another. The limits are principled guesses, not yet a calibration.
+Five questions, each answered by a number with a limit: do more matches agree than chance would
+bring about, do the descriptors agree better here than in any other place, do independent halves of
+the matches give the same transform, are the agreeing matches spread widely enough to fix a
+rotation, and how large is the error to expect over the ultrasound? The confidence is the product
+of one logistic curve per question in the logarithm of number over limit. Each curve passes one
+half at its limit, so strong evidence on one question never outweighs missing evidence on another.
+The limits were set on ultrasound against another patient's MRI and on simulated pairs (see the
+README); the confidence orders results and is not a calibrated probability.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from CrossKEYLib import transform
+from CrossKEYLib.evaluation import foreign
 from CrossKEYLib.evaluation.metrics import landmark_fit, matching_precision, target_errors
 from CrossKEYLib.evaluation.starts import LEVELS, start_of, table
 from CrossKEYLib.matching import Matches
@@ -101,3 +102,12 @@ def test_the_table_counts_refusals_and_wrong_acceptances():
     assert cells[2].startswith("4.00 ±")
     assert cells[2].endswith("3.00 mm")
     assert cells[3:] == ["2 of 4", "50 %", "2", "1", "4.0"]
+
+
+def test_the_table_of_foreign_pairs_counts_acceptances():
+    def outcome(mri: str, confidence: float) -> dict:
+        return {"mri": mri, "confidence": confidence, "accepted": confidence >= 0.5}
+
+    outcomes = [outcome("a", 0.1), outcome("a", 0.3), outcome("a", 0.6), outcome("b", 0.0)]
+    rows = foreign.table(outcomes).splitlines()[2:]
+    assert rows == ["| a | 3 | 1 | 0.30 | 0.60 |", "| b | 1 | 0 | 0.00 | 0.00 |"]
