@@ -185,9 +185,10 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel_state.show_job(self.ui, self.logic)
         panel_state.show_inputs(self.ui, self.logic)
         job = self.logic.job
-        self.status.progress(job.stage, job.share)
         if job.running:
+            self.status.progress(job.stage, job.share)
             return
+        self.status.progress(panel_state.ended(job), 1.0)
         if job.kind == "register" and job.state == "done":
             panel_state.show_outcome(self.ui, self.logic)
             self.logic.setUpViews()

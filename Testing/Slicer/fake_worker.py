@@ -22,6 +22,8 @@ MATRIX = [
     [0.0, 0.0, 1.0, 4.0],
     [0.0, 0.0, 0.0, 1.0],
 ]
+FEW = "Only 4 of 40 matches agree on one position; chance alone can reach 5."
+SYMBOLS = "The expected error is not < 3.0 mm & the matches lie close together."
 MATCHES = 40
 OUTLIERS = 10  # of them, the last
 
@@ -40,7 +42,7 @@ def matches() -> dict[str, list]:
 
 
 def report(accepted: bool) -> dict:
-    reasons = [] if accepted else ["Only 4 of 40 matches agree on one position.", "a < b & c"]
+    reasons = [] if accepted else [FEW, SYMBOLS]
     return {
         "accepted": accepted,
         "reasons": reasons,

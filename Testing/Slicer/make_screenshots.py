@@ -7,6 +7,7 @@ after. Not pictures of the Slicer application.
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,7 @@ def save(pictures: list[np.ndarray], name: str) -> None:
 def main() -> None:
     OUTPUT.mkdir(parents=True, exist_ok=True)
     app = start()
-    module, panel, window = load_module(MODULE)
+    _, panel, window = load_module(MODULE)
     from CrossKEYSlicer.process import WorkerProcess
     from CrossKEYSlicer.selftest import load_volume
 
@@ -74,8 +75,19 @@ def main() -> None:
     panel.ui.registerButton.click()
     wait(app, lambda: not panel.logic.busy)
     grab(app, window, "refused")
+    panel.logic.worker.stop()
+    panel.logic.worker = WorkerProcess()
+    with tempfile.TemporaryDirectory() as folder:
+        app.mrmlScene().SetURL(f"{folder}/scene.mrml")  # the model goes beside it
+        for section in ("registerSection", "reviewSection"):
+            getattr(panel.ui, section).collapsed = True
+        panel.ui.prepareSection.collapsed = False
+        panel.ui.minutesSpinBox.value = 1.0
+        panel.ui.prepareButton.click()
+        wait(app, lambda: "within 5 mm" in panel.logic.job.stage or not panel.logic.busy)
+        grab(app, window, "prepare")
+        panel.ui.cancelButton.click()
     panel.cleanup()
-    assert module
 
 
 if __name__ == "__main__":

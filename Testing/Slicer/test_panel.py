@@ -55,7 +55,7 @@ def test_refusal_is_red_and_gives_reasons(panel, volumes, wait, worker):
     text = panel.ui.verdictLabel.text
     assert "REFUSED: nothing was applied" in text
     assert "Only 4 of 40 matches agree" in text
-    assert "a &lt; b &amp; c" in text
+    assert "not &lt; 3.0 mm &amp; the matches" in text
     assert "#b3261e" in panel.ui.verdictLabel.styleSheet
     assert volumes[1].GetParentTransformNode() is None
     assert not panel.ui.undoButton.enabled
@@ -90,7 +90,7 @@ def test_a_crash_is_told_in_red(panel, volumes, wait, worker):
 
 
 def test_events_are_answered_while_it_works(panel, volumes, wait, worker):
-    """Hardly a gap of 100 ms between the ticks of a timer of 10 ms; a busy computer may make one."""
+    """Hardly a gap of 100 ms between the ticks of a timer; a busy computer may make one."""
     import qt
 
     panel.logic.worker = worker("accept", 1.0)
