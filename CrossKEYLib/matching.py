@@ -12,7 +12,7 @@ from .config import MatchConfig
 from .errors import EstimationError, InputError
 from .transform import Matrix, apply
 
-_TILE_ELEMENTS = 12_000_000  # similarities held at once (48 MB in float32)
+_TILE_ELEMENTS = 6_000_000  # similarities held at once: 24 MB, which malloc gives again and again
 
 # Tells for fixed candidates [start, stop) which moving queries may take them: bool [N, stop-start].
 _Allowed = Callable[[int, int], torch.Tensor]

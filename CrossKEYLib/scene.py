@@ -21,7 +21,7 @@ SCENE = "scene.mrml"
 MRI_COLOUR = (0.21, 0.77, 0.94)
 IUS_COLOUR = (1.0, 0.69, 0.0)
 GREY = "vtkMRMLColorTableNodeGrey"
-WARM = "vtkMRMLColorTableNodeWarm1"
+WARM = "vtkMRMLColorTableNodeYellow"
 OPACITY = "0.5"
 
 MRI_ID, IUS_ID = "vtkMRMLScalarVolumeNode1", "vtkMRMLScalarVolumeNode2"
