@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,10 @@ class Process:
         assert self.process.stderr
         self.stdin = self.process.stdin
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._pump, daemon=True).start()
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        readers = (self._pump, self.process.stderr.read)
+        self.readers = [threading.Thread(target=reader, daemon=True) for reader in readers]
+        for reader in self.readers:
+            reader.start()
 
     def _pump(self) -> None:
         assert self.process.stdout
@@ -70,14 +73,32 @@ class Process:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
+        for reader in self.readers:
+            reader.join()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe
+            with suppress(OSError):  # a last request that nobody reads any more
+                pipe.close()
 
 
 @pytest.fixture
-def worker() -> Iterator[Process]:
-    process = Process()
-    assert process.answer()["kind"] == "ready"
-    yield process
-    process.end()
+def start() -> Iterator[Callable[..., Process]]:
+    """Starts workers and ends them."""
+    processes = []
+
+    def start(*arguments: str) -> Process:
+        processes.append(Process(*arguments))
+        assert processes[-1].answer()["kind"] == "ready"
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end()
+
+
+@pytest.fixture
+def worker(start) -> Process:
+    return start()
 
 
 def test_two_registrations_the_second_warm(worker):
@@ -121,45 +142,38 @@ def test_bad_requests_are_answered_and_forgotten(worker, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_printing_libraries_do_not_disturb():
+def test_printing_libraries_do_not_disturb(start):
     """What Python or a C library writes to stdout comes out on stderr."""
     code = (
         "import os; from CrossKEYLib import worker as w;"
         "w.Worker.answer = lambda self, line: (print('garbage'), os.system('echo more'),"
         "self._say(7, 'result')); w.main()"
     )
-    process = Process("-c", code)
-    assert process.answer()["kind"] == "ready"
-    assert process.ask("x") == {"id": 7, "kind": "result"}
-    process.end()
+    assert start("-c", code).ask("x") == {"id": 7, "kind": "result"}
 
 
-def test_it_ends_with_its_application_even_while_it_works(tmp_path):
-    process = Process()
-    assert process.answer()["kind"] == "ready"
+def test_it_ends_with_its_application_even_while_it_works(worker, tmp_path):
     output = str(tmp_path / "p.pt")
     request = {"id": 1, "do": "prepare", "mri": [MRI], "output": output, "minutes": 9}
-    process.stdin.write(json.dumps(request) + "\n")
-    assert process.answer()["kind"] == "progress"
-    process.stdin.close()
-    assert process.process.wait(PATIENCE_S) == 0
+    worker.stdin.write(json.dumps(request) + "\n")
+    assert worker.answer()["kind"] == "progress"
+    worker.stdin.close()
+    assert worker.process.wait(PATIENCE_S) == 0
 
 
-def test_prepare_reports_and_survives_a_kill(tmp_path):
+def test_prepare_reports_and_survives_a_kill(start, tmp_path):
     """Killed in the middle, asked again: it goes on from its checkpoint and leaves only the
     model."""
     output = tmp_path / "patient.pt"
     request = {"id": 1, "do": "prepare", "mri": [MRI], "output": str(output), "minutes": 0.3}
-    process = Process()
-    process.stdin.write(json.dumps(request) + "\n")
-    while process.answer()["kind"] != "training":
+    first = start()
+    first.stdin.write(json.dumps(request) + "\n")
+    while first.answer()["kind"] != "training":
         pass
-    process.process.send_signal(signal.SIGKILL)
-    process.process.wait()
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
     assert not output.exists()
-    process = Process()
-    done = process.ask(request)
-    process.end()
+    done = start().ask(request)
     assert done["kind"] == "result", done
     assert done["history"]["steps"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["patient.pt"]
