@@ -6,7 +6,7 @@ Units are in the names. The same classes serve the command line, the panel and t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from .errors import InputError
@@ -123,6 +123,10 @@ class RegisterConfig:
     search_fixed: int = 20000  # MRI points at most, in that search
     search_hypotheses: int = 4000  # per orientation
     search_keep: int = 2  # orientations that get a full attempt
+
+    def estimating(self, transform: str) -> RegisterConfig:
+        """The same for "rigid" or "affine"."""
+        return replace(self, estimate=replace(self.estimate, transform=transform))
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:

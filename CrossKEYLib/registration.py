@@ -192,7 +192,7 @@ class _Pipeline:
         if not trust.accepted and initial is None and self.config.search_rotations:
             looks = self._promising_rotations(target, ius, points)
             others = [self._attempt(target, ius, points, rotation, None) for rotation in looks]
-            best = max(others, key=lambda other: other.score)
+            best = max([attempt, *others], key=lambda other: other.score)
             # Many orientations give chance many tries, so a narrow lead does not count.
             if best.score > _CLEAR_LEAD * attempt.score:
                 attempt, trust = best, self._assess(target, best, ius)
@@ -287,7 +287,8 @@ class _Pipeline:
         looks = [self._once(few, ius, some, rotation, None, quick) for rotation in rotations]
         found = sorted(looks, key=lambda look: look.score, reverse=True)[: config.search_keep]
         # The rotation that was found is nearer than the one that was tried.
-        return [_rotation_of(look.result.matrix) for look in found]
+        matrices = (look.result.matrix for look in found)
+        return [_rotation_of(matrix) for matrix in matrices if matrix is not None]
 
     def _assess(self, target: _Target, attempt: _Attempt, ius: Volume) -> Trust:
         with self.stage("trust"):
@@ -309,14 +310,10 @@ class _Pipeline:
 
 def _score(evidence: Evidence, result: RigidResult) -> float:
     """How well the descriptors agree at a result's transform; minus infinity without one."""
-    if result.matrix is None:
-        return -np.inf
-    return float(evidence(torch.from_numpy(result.matrix)[None]))
+    return -np.inf if result.matrix is None else evidence.at(result.matrix)
 
 
-def _rotation_of(matrix: Matrix | None) -> np.ndarray:
-    """Rotation nearest to the linear part; none without a matrix."""
-    if matrix is None:
-        return np.eye(3)
+def _rotation_of(matrix: Matrix) -> np.ndarray:
+    """Rotation nearest to the linear part."""
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt

@@ -21,7 +21,7 @@ SCENE = "scene.mrml"
 MRI_COLOUR = (0.21, 0.77, 0.94)
 IUS_COLOUR = (1.0, 0.69, 0.0)
 GREY = "vtkMRMLColorTableNodeGrey"
-WARM = "vtkMRMLColorTableNodeYellow"
+IUS_COLOURS = "vtkMRMLColorTableNodeYellow"
 OPACITY = "0.5"
 
 MRI_ID, IUS_ID = "vtkMRMLScalarVolumeNode1", "vtkMRMLScalarVolumeNode2"
@@ -63,7 +63,7 @@ def write_scene(
     root = ET.Element("MRML", version="Slicer 5.10", userTags="")
     _add_transform(root, matrix)
     _add_volume(root, 1, "MRI", fixed, GREY, None)
-    _add_volume(root, 2, "iUS", moving, WARM, TRANSFORM_ID)
+    _add_volume(root, 2, "iUS", moving, IUS_COLOURS, TRANSFORM_ID)
     _add_markups(root, 1, "MRI keypoints", "MRI_keypoints.mrk.json", MRI_COLOUR, None)
     _add_markups(root, 2, "iUS keypoints", "iUS_keypoints.mrk.json", IUS_COLOUR, TRANSFORM_ID)
     for view in ("Red", "Green", "Yellow"):

@@ -43,6 +43,19 @@ def about(centre: ArrayLike, rotation: ArrayLike, translation: ArrayLike = (0, 0
     return from_parts(rotation, centre - rotation @ centre + np.asarray(translation, float))
 
 
+def steps_about(
+    centre: ArrayLike, noise: np.ndarray, translation_mm: float, angle_deg: float
+) -> np.ndarray:
+    """Rigid motions ``[H, 4, 4]`` from noise ``[H, 6]``: rotation vectors about ``centre`` (mm) in
+    units of ``angle_deg``, then shifts in units of ``translation_mm``."""
+    centre = np.asarray(centre, float)
+    steps = np.tile(np.eye(4), (len(noise), 1, 1))
+    turns = Rotation.from_rotvec(np.radians(angle_deg) * noise[:, :3]).as_matrix()
+    steps[:, :3, :3] = turns
+    steps[:, :3, 3] = centre - turns @ centre + translation_mm * noise[:, 3:]
+    return steps
+
+
 def rotation_angle_deg(matrix: Matrix) -> float:
     """Angle of the rotation part, 0 to 180 degrees."""
     return float(np.degrees(Rotation.from_matrix(matrix[:3, :3]).magnitude()))

@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from .config import EstimateConfig, TrustConfig
 from .errors import EstimationError
 from .estimation import Evidence, RigidResult, estimate_rigid, locate
 from .estimation.ransac import MIN_INLIERS, independence
-from .transform import Matrix, about, apply
+from .transform import Matrix, apply, steps_about
 
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
 _WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
@@ -113,7 +112,7 @@ def assess(
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
     distinctness = math.inf
     if evidence is not None:
-        reached = float(evidence(torch.from_numpy(result.matrix)[None]))
+        reached = evidence.at(result.matrix)
         matched = (points_fixed, points_moving, result.matrix, fov_points)
         elsewhere = _best_elsewhere(*matched, again, trust, generator, evidence)
         distinctness = max(reached, 0.0) / max(elsewhere, 1e-6)
@@ -224,9 +223,7 @@ def _best_elsewhere(
 
     centre = fov_points.double().mean(0).cpu().numpy()
     noise = torch.randn(_RIVALS, 6, generator=generator, dtype=torch.float64).numpy()
-    shifts = noise[:, 3:] * _RIVAL_SPREAD_MM
-    turns = Rotation.from_rotvec(np.radians(_RIVAL_SPREAD_DEG) * noise[:, :3]).as_matrix()
-    tries = np.stack([matrix @ about(centre, *pair) for pair in zip(turns, shifts, strict=True)])
+    tries = matrix @ steps_about(centre, noise, _RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG)
     scores = judge(torch.from_numpy(tries))
     starts = [tries[i] for i in scores.topk(_CLIMBS).indices.tolist()]
     rigid = replace(config, transform="rigid")

@@ -238,12 +238,15 @@ def rescaled(volume: Volume, low: float = 0.01, high: float = 0.99) -> Volume:
     filled = array > floor + AIR * (array.amax() - floor)
     if not bool(filled.any()):
         raise InputError("the volume is constant: it holds no image")
-    values = array[filled]
-    if len(values) > 1_000_000:  # quantiles of a regular subsample; exact ones need a full sort
-        values = values[:: len(values) // 1_000_000]
+    values = thinned(array[filled])
     a, b = torch.quantile(values, torch.tensor([low, high], device=values.device)).tolist()
     scaled = ((array - a) / max(b - a, 1e-12)).clamp(0, 1)
     return volume.replaced(torch.where(filled, scaled.clamp_min(AIR), 0))
+
+
+def thinned(values: torch.Tensor, most: int = 1_000_000) -> torch.Tensor:
+    """Every n-th of ``[N]`` values, fewer than twice ``most``: exact quantiles need a full sort."""
+    return values[:: max(1, len(values) // most)]
 
 
 def toned(ius: Volume) -> Volume:
@@ -256,8 +259,7 @@ def toned(ius: Volume) -> Volume:
         InputError: the volume is constant.
     """
     scaled = rescaled(ius)
-    values = scaled.array[scaled.array > 0]
-    median = float(values[:: max(1, len(values) // 1_000_000)].median())
+    median = float(thinned(scaled.array[scaled.array > 0]).median())
     power = np.log(TONE) / np.log(np.clip(median, 0.01, 0.9))
     shown = (scaled.array ** float(power)).clamp_min(AIR)
     return scaled.replaced(torch.where(scaled.array > 0, shown, 0))

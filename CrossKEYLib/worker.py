@@ -99,14 +99,12 @@ class Worker:
         key = (fingerprint(fixed), "" if model is None else _stamp(model), str(place))
         warm = self._kept is not None and self._kept[0] == key
         used = self._kept[1] if warm and self._kept else Model.load(model).to(place)
-        config = RegisterConfig()
-        config = replace(config, estimate=replace(config.estimate, transform=transform))
         result = register(
             fixed,
             moving,
             used,
             initial=None if initial is None else np.array(initial, float),
-            config=config,
+            config=RegisterConfig().estimating(transform),
             seed=seed,
             progress=lambda stage: tell("progress", stage=stage),
         )

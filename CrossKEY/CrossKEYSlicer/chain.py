@@ -148,6 +148,11 @@ def remove(correction: vtkMRMLLinearTransformNode) -> None:
             node.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
 
 
+def moved(matrix: Matrix, points: np.ndarray) -> np.ndarray:
+    """Points ``[..., 3]`` under a 4x4 matrix."""
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
 def matrix_of(node: vtkMRMLLinearTransformNode) -> Matrix:
     matrix = vtk.vtkMatrix4x4()
     node.GetMatrixTransformToParent(matrix)

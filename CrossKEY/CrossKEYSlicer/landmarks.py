@@ -62,6 +62,6 @@ def errors(
     distances = {}
     for name, matrix in (("before", correction.former), ("after", correction.result)):
         motion = to_world @ np.asarray(matrix) @ np.linalg.inv(shown) @ np.linalg.inv(to_world)
-        moved = moving @ motion[:3, :3].T + motion[:3, 3]
-        distances[name] = float(np.linalg.norm(moved - fixed, axis=1).mean())
+        distance = np.linalg.norm(chain.moved(motion, moving) - fixed, axis=1)
+        distances[name] = float(distance.mean())
     return {**distances, "count": len(fixed)}

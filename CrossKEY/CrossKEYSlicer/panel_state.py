@@ -12,7 +12,6 @@ from .logic import CrossKEYLogic
 from .problem import Problem
 
 HIDDEN_WHEN_IDLE = ("progressBar", "cancelButton")
-STARTERS = ("registerButton", "prepareButton", "forgetButton", "undoButton")
 TABLE_COLUMNS = (_("Residual (mm)"), _("Score"), _("Inlier"))
 
 
@@ -27,12 +26,10 @@ def obstacle(logic: CrossKEYLogic) -> str:
 
 
 def show_job(ui: Any, logic: CrossKEYLogic) -> None:
-    """Progress and buttons."""
+    """Progress and Cancel; what else may be pressed is for `show_inputs`."""
     job, busy = logic.job, logic.busy
     for name in HIDDEN_WHEN_IDLE:
         getattr(ui, name).setVisible(busy)
-    for name in STARTERS:
-        getattr(ui, name).setEnabled(not busy)
     if job is None:
         return
     known = job.share is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import shutil
 import sys
 from collections import deque
@@ -95,8 +96,7 @@ class WorkerProcess:
         process = qt.QProcess()
         environment = qt.QProcessEnvironment.systemEnvironment()
         paths = [library_folder(), environment.value("PYTHONPATH", "")]
-        separator = ";" if sys.platform == "win32" else ":"
-        environment.insert("PYTHONPATH", separator.join(path for path in paths if path))
+        environment.insert("PYTHONPATH", os.pathsep.join(path for path in paths if path))
         environment.insert("PYTHONIOENCODING", "utf-8")
         process.setProcessEnvironment(environment)
         # A stopped process may still have signals under way; they must not reach the next one.

@@ -20,8 +20,8 @@ POINT_SETS = {  # name, colour (red, green, blue), diameter in mm
     "iusKeypoints": (_("iUS keypoints"), (1.0, 0.69, 0.0), 2.5),
     "inliers": (_("Matched inliers"), (0.2, 0.9, 0.3), 3.5),
 }
-COLUMNS = ("Residual (mm)", "Score", "Inlier", "R", "A", "S", "iUS R", "iUS A", "iUS S")
 RESIDUAL = "Residual (mm)"
+COLUMNS = (RESIDUAL, "Score", "Inlier", "R", "A", "S", "iUS R", "iUS A", "iUS S")
 RESIDUAL_RANGE = (0.0, 5.0)  # mm, over the colours of the lines
 RESIDUAL_COLOURS = "vtkMRMLColorTableNodeWarm1"  # yellow to red
 
@@ -105,7 +105,7 @@ def match_place(parameters: CrossKEYParameters, row: int) -> np.ndarray:
     """Where the MRI end of a match lies in the world, RAS mm."""
     point = match_rows(parameters)[row, 3:6]
     to_world = chain.between(parameters.mri.GetParentTransformNode(), None)
-    return to_world[:3, :3] @ point + to_world[:3, 3]
+    return chain.moved(to_world, point)
 
 
 def draw_lines(parameters: CrossKEYParameters) -> None:
@@ -113,7 +113,7 @@ def draw_lines(parameters: CrossKEYParameters) -> None:
     rows = match_rows(parameters)
     node = node_of(parameters, "matchLines", "vtkMRMLModelNode", _("CrossKEY matches, residual"))
     now = chain.present_alignment(parameters.mri, parameters.ius)
-    ends = np.stack([rows[:, 3:6], rows[:, 6:9] @ now[:3, :3].T + now[:3, 3]], axis=1)
+    ends = np.stack([rows[:, 3:6], chain.moved(now, rows[:, 6:9])], axis=1)
     points, lines = vtk.vtkPoints(), vtk.vtkCellArray()
     points.SetData(numpy_to_vtk(np.ascontiguousarray(ends.reshape(-1, 3)), deep=True))
     for index in range(len(rows)):

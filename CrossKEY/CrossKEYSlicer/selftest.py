@@ -53,7 +53,7 @@ class CrossKEYTest(ScriptedLoadableModuleTest):
             _header, *rows = csv.reader(file)
         points = np.array(rows, float)
         to_mri = chain.present_alignment(mri, ius)
-        moved = points[:, 3:] @ to_mri[:3, :3].T + to_mri[:3, 3]
+        moved = chain.moved(to_mri, points[:, 3:])
         return float(np.linalg.norm(moved - points[:, :3], axis=1).mean())
 
 

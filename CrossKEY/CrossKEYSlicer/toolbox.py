@@ -6,6 +6,7 @@ version may fail in ways of its own, which must not keep the module from working
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import Any
 
@@ -17,8 +18,7 @@ MESSAGE_MS = 5000
 def toolbox_part(module: str, name: str) -> Any | None:
     """A class of SlicerDevelopmentToolbox, None where it is absent or broken."""
     try:
-        package = __import__(f"SlicerDevelopmentToolboxUtils.{module}", fromlist=[name])
-        return getattr(package, name)
+        return getattr(importlib.import_module(f"SlicerDevelopmentToolboxUtils.{module}"), name)
     except Exception as error:
         logging.debug("SlicerDevelopmentToolbox is not used: %s", error)
         return None

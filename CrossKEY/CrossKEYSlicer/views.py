@@ -13,9 +13,7 @@ IUS_COLOURS = "vtkMRMLColorTableNodeYellow"  # black to yellow: echoes stay brig
 
 
 def composites() -> Iterable[slicer.vtkMRMLSliceCompositeNode]:
-    scene = slicer.mrmlScene
-    kind = "vtkMRMLSliceCompositeNode"
-    return [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
+    return slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
 
 
 def set_up(parameters: CrossKEYParameters) -> None:

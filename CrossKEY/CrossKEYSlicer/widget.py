@@ -188,10 +188,10 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if job.running:
             self.status.progress(job.stage, job.share)
             return
-        self.status.progress(panel_state.ended(job), 1.0)
+        said = panel_state.ended(job)
+        self.status.progress(said, 1.0)
         if job.kind == "register" and job.state == "done":
             panel_state.show_outcome(self.ui, self.logic)
             self.logic.setUpViews()
-            said = panel_state.ended(job)
             self.status.annotate(said, bool(job.result["accepted"]))
         self.auto.registerIfDue()

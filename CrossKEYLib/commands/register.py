@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,8 +64,7 @@ def register(
     outputs.check_folder(figures)
     place = machine(device, threads)
     start = None if initial is None else read_transform(initial)
-    config = RegisterConfig()
-    config = replace(config, estimate=replace(config.estimate, transform=transform.value))
+    config = RegisterConfig().estimating(transform.value)
     with display() as shown:
         shown.stage("reading")
         fixed, moving = (Volume.read(path).to(place) for path in (mri, ius))

@@ -86,10 +86,11 @@ def pretrain(
     from ..config import TrainConfig
     from ..model import Model
     from ..progress import display
+    from ..training.checkpoint import checkpoint_beside
     from ..training.pretrain import pretrain as run
 
     outputs.check_file(output, (".pt",))
-    checkpoint = output.with_suffix(".training.pt")
+    checkpoint = checkpoint_beside(output)
     place = machine(device, threads)
     config = TrainConfig(steps=steps) if steps is not None else TrainConfig(minutes=minutes)
     with display() as shown:

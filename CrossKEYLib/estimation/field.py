@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from copy import copy
 
-import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -101,6 +100,10 @@ class Evidence:
             found.append(table[rows + self.field.lookup(moved)].float().mean(1))
         return torch.cat(found)
 
+    def at(self, matrix: Matrix) -> float:
+        """The score of one transform."""
+        return float(self(torch.from_numpy(matrix)[None]))
+
     def part(self, mask: torch.Tensor) -> Evidence:
         """The same with some of the moving points, bool ``[N]``."""
         part = copy(self)
@@ -117,16 +120,10 @@ class Evidence:
         for translation_mm, angle_deg in _STEPS:
             noise = torch.randn(_TRIES, 6, generator=generator, dtype=torch.float64).numpy()
             noise[0] = 0
-            turns = Rotation.from_rotvec(np.radians(angle_deg) * noise[:, :3]).as_matrix()
-            tries = np.stack(
-                [
-                    transform.about(centre, turn, translation_mm * shift)
-                    for turn, shift in zip(turns, noise[:, 3:], strict=True)
-                ]
-            )
+            tries = transform.steps_about(centre, noise, translation_mm, angle_deg)
             scores = self(torch.from_numpy(matrix @ tries)).cpu()
             best = scores.topk(_ELITE).indices.numpy()
-            turn = Rotation.from_matrix(turns[best]).mean().as_matrix()
+            turn = Rotation.from_matrix(tries[best, :3, :3]).mean().as_matrix()
             shift = translation_mm * noise[best, 3:].mean(0)
             matrix = matrix @ transform.about(centre, turn, shift)
         return matrix

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..model import Model, pick_device
 from ..registration import register
@@ -22,15 +23,14 @@ from ..volume import Volume
 from ..writing import write_json
 
 
-def run(mri: Sequence[Path], ius: Sequence[Path], model: Model) -> list[dict]:
+def run(mri: Sequence[Path], ius: Sequence[Path], model: Model, device: torch.device) -> list[dict]:
     """Register all pairs; plain values, one entry each."""
     outcomes = []
+    volumes = [Volume.read(path).to(device) for path in ius]
     for fixed_path in mri:
-        fixed, known = Volume.read(fixed_path), model
-        for seed, moving_path in enumerate(ius):
-            moving = Volume.read(moving_path)
-            place = next(model.encoder.parameters()).device
-            result = register(fixed.to(place), moving.to(place), known, seed=seed)
+        fixed, known = Volume.read(fixed_path).to(device), model
+        for seed, (moving_path, moving) in enumerate(zip(ius, volumes, strict=True)):
+            result = register(fixed, moving, known, seed=seed)
             known = replace(model, keypoints=result.fixed)  # described once per MRI
             outcomes.append({"mri": fixed_path.name, "ius": moving_path.name, **result.report()})
             print(
@@ -63,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, required=True, help="JSON with every outcome")
     args = parser.parse_args(arguments)
-    model = Model.load(args.model).to(pick_device(args.device))
-    write_json(run(args.mri, args.ius, model), args.output)
+    device = pick_device(args.device)
+    outcomes = run(args.mri, args.ius, Model.load(args.model).to(device), device)
+    write_json(outcomes, args.output)
     print(table(json.loads(args.output.read_text())))
 
 

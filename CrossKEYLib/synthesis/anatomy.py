@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..transform import Matrix
-from ..volume import Grid, Volume, gaussian, rescaled
+from ..volume import Grid, Volume, gaussian, rescaled, thinned
 
 CREST_MM = 0.7  # half width of the bright line that the middle of a thin fluid becomes
 RIDGE_MM = 0.8  # scale (Gaussian sigma) at which thin structure is looked for
@@ -154,11 +154,13 @@ def _read_contrast(
     level = float(array[inside].median())
     filled = torch.where(inside, array, level)
     smooth = gaussian(filled, 0.6)
-    toned = 1 - filled if _fluid_is_bright(smooth, inside) else filled  # fluid is dark in it
-    level = float(toned[inside].median())
-    fluid = ((0.6 * level - gaussian(toned, 0.6)) / (0.2 * level + 1e-6)).clamp(0, 1)
+    sharp, blurred = filled, smooth
+    if _fluid_is_bright(smooth, inside):
+        sharp, blurred = 1 - filled, 1 - smooth  # fluid is dark in both
+    level = float(sharp[inside].median())
+    fluid = ((0.6 * level - blurred) / (0.2 * level + 1e-6)).clamp(0, 1)
     thick = _box_maximum(-_box_maximum(-fluid, 3), 5) * fluid * mask  # opening keeps the thick
-    largest, middle, offset = curvatures(gaussian(toned, RIDGE_MM))
+    largest, middle, offset = curvatures(gaussian(sharp, RIDGE_MM))
     # A dark sheet curves upwards across itself; a bright tube downwards in two directions.
     crest = torch.exp(-0.5 * (offset / CREST_MM).square())
     sheets = _stretched(largest, inside, 0.97, FAINT * level) * crest * (1 - thick)
@@ -173,14 +175,7 @@ def curvatures(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     Closed form for symmetric 3x3 matrices (O. K. Smith, Communications of the ACM 4(4), 1961).
     """
     slopes = torch.gradient(x)
-    inner = F.pad(x[None, None], [1] * 6, mode="replicate")[0, 0]
-    core = [slice(1, -1)] * 3
-    aa, bb, cc = (
-        inner[(*core[:d], slice(2, None), *core[d + 1 :])]
-        + inner[(*core[:d], slice(None, -2), *core[d + 1 :])]
-        - 2 * x
-        for d in range(3)
-    )
+    aa, bb, cc = second_differences(x)
     ab, ac = (torch.gradient(slopes[0], dim=d)[0] for d in (1, 2))
     bc = torch.gradient(slopes[1], dim=2)[0]
     mean = (aa + bb + cc) / 3
@@ -202,12 +197,23 @@ def curvatures(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     return largest, 3 * mean - largest - smallest, offset
 
 
+def second_differences(x: torch.Tensor) -> list[torch.Tensor]:
+    """Of ``[K, J, I]`` along each axis, per voxel squared; beyond the border the edge repeats."""
+    wide = F.pad(x[None, None], [1] * 6, mode="replicate")[0, 0]
+    core = [slice(1, -1)] * 3
+    return [
+        wide[(*core[:d], slice(2, None), *core[d + 1 :])]
+        + wide[(*core[:d], slice(None, -2), *core[d + 1 :])]
+        - 2 * x
+        for d in range(3)
+    ]
+
+
 def _fluid_is_bright(array: torch.Tensor, inside: torch.Tensor) -> bool:
     """Whether fluid is the bright tail (T2) or the dark one (T1, FLAIR) of brain intensities."""
     # Deep inside only: fat and bone that a rough mask kept lie at its rim.
     deep = -_box_maximum(-inside.float(), 21) > 0
-    values = array[deep if bool(deep.any()) else inside]
-    values = values[:: max(1, len(values) // 500_000)]
+    values = thinned(array[deep if bool(deep.any()) else inside], 500_000)
     q = torch.tensor([0.01, 0.5, 0.99], device=values.device)
     low, middle, high = torch.quantile(values, q).tolist()
     return high - middle > 1.8 * (middle - low)
@@ -225,7 +231,5 @@ def _box_maximum(array: torch.Tensor, size: int) -> torch.Tensor:
 
 def _stretched(x: torch.Tensor, inside: torch.Tensor, top: float, faintest: float) -> torch.Tensor:
     """Scale so that this quantile inside, or ``faintest`` if larger, becomes 1; clip to [0, 1]."""
-    values = x[inside]
-    values = values[:: max(1, len(values) // 500_000)]
-    full = max(float(torch.quantile(values, top)), faintest, 1e-6)
+    full = max(float(torch.quantile(thinned(x[inside], 500_000), top)), faintest, 1e-6)
     return (x / full).clamp(0, 1) * inside

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from .. import transform
 from ..volume import Volume, gaussian, sample_channels
-from .anatomy import Anatomy, gradient_magnitude
+from .anatomy import Anatomy, gradient_magnitude, second_differences
 from .probe import Probe
 from .style import Style
 
@@ -153,8 +153,8 @@ def _interface_echo(
     """Amplitude of thin fluid and of the walls of large fluid; sheets fade in and out."""
     # Pia and falx shine whatever the width of the fluid beside them, so strength saturates.
     strength = sheets.square() / (sheets.square() + style.sheet_level**2)
-    lines = strength * (1 + style.sheet_level**2) * torch.exp(style.fading * noise.smooth(15) - 0.3)
-    lines = style.sheet_gain * lines
+    fading = torch.exp(style.fading * noise.smooth(15) - 0.3)
+    lines = style.sheet_gain * (strength * (1 + style.sheet_level**2) * fading)
     walls = style.wall_gain * gradient_magnitude(gaussian(fluid, 0.7))
     return (lines + walls) * _facing(sheets + fluid, style.angle_dependence)
 
@@ -166,16 +166,8 @@ def _facing(structure: torch.Tensor, dependence: float) -> torch.Tensor:
     between that axis and its normal.
     """
     smooth = gaussian(structure, 1.0)
-    inner = F.pad(smooth[None, None], [1] * 6, mode="replicate")[0, 0]
-    second = [
-        (inner.narrow(d, 2, n) + inner.narrow(d, 0, n) - 2 * inner.narrow(d, 1, n)).abs()
-        for d, n in enumerate(smooth.shape)
-    ]
-    crop = [
-        s[tuple(slice(0 if d == e else 1, None if d == e else -1) for e in range(3))]
-        for d, s in enumerate(second)
-    ]
-    share = crop[0] / (crop[0] + crop[1] + crop[2] + 1e-4)  # axis 0 is depth, along the beam
+    along, *across = (second.abs() for second in second_differences(smooth))
+    share = along / (along + across[0] + across[1] + 1e-4)  # axis 0 is depth, along the beam
     return 1 - dependence * (1 - share)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 
@@ -50,7 +50,7 @@ class Style:
 
         poor = u(0.05, 1.0)
         return cls(
-            tissue_curve=tuple(float(np.exp(u(-0.8, 0.8))) for _ in range(6)),
+            tissue_curve=tuple(math.exp(u(-0.8, 0.8)) for _ in range(6)),
             sheet_gain=u(6, 25),
             sheet_level=u(0.15, 0.8),
             vessel_gain=u(0, 10) if u(0, 1) < 0.6 else 0.0,

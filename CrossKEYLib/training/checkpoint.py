@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,11 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
     step: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+def checkpoint_beside(output: Path) -> Path:
+    """Where an interrupted run that makes ``output`` left off."""
+    return output.with_suffix(".training.pt")
 
 
 def save_checkpoint(

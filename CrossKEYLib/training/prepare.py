@@ -21,6 +21,7 @@ from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.simulator import simulate
 from ..volume import Grid, Volume, rescaled
 from . import distributed
+from .checkpoint import checkpoint_beside
 from .pairs import Patient
 from .train import Report, train
 
@@ -69,8 +70,7 @@ def prepare(
     if not mri:
         raise InputError("prepare needs at least one MRI")
     start = start or Model.load()
-    if not isinstance(start.encoder, DenseEncoder):
-        raise ModelError(f"the model {start.name!r} is a patch network; prepare needs a dense one")
+    encoder = encoder_from(start, device, "prepare")
     if minutes is not None:
         config = replace(config, minutes=minutes)
     tell("anatomy")
@@ -81,8 +81,6 @@ def prepare(
     tell("keypoint heatmap")
     saliency = keypoint_saliency(scaled, anatomy, ready)
     patient = Patient(scaled, anatomy, saliency, ready)
-    encoder = DenseEncoder(start.encoder.config).to(device)
-    encoder.load_state_dict(start.encoder.state_dict())
     marks = fingerprints(mri)
     tell("training")
     identity = f"prepare {','.join(marks)} from {start.name} synthetic {len(ready)}"
@@ -127,7 +125,7 @@ def prepare_file(
         InputError: an image cannot be used, or a file cannot be written.
         ModelError: the start or the checkpoint does not fit.
     """
-    checkpoint = output.with_suffix(".training.pt")
+    checkpoint = checkpoint_beside(output)
     for path in (output, checkpoint):
         check_file(path, (".pt",))
     (progress or (lambda stage: None))("reading")
@@ -149,8 +147,23 @@ def prepare_file(
     return made
 
 
+def encoder_from(start: Model, device: torch.device | str, purpose: str) -> DenseEncoder:
+    """A copy of a model's encoder to train; the model stays as it is.
+
+    Raises:
+        ModelError: it is no dense model; the text names the purpose.
+    """
+    if not isinstance(start.encoder, DenseEncoder):
+        raise ModelError(
+            f"the model {start.name!r} is a patch network; {purpose} needs a dense one"
+        )
+    encoder = DenseEncoder(start.encoder.config).to(device)
+    encoder.load_state_dict(start.encoder.state_dict())
+    return encoder
+
+
 @torch.no_grad()
-def _between(start: DenseEncoder, encoder: DenseEncoder) -> None:
+def _between(start: torch.nn.Module, encoder: torch.nn.Module) -> None:
     """Put the weights of ``encoder`` `KEPT` of the way from ``start`` to where training took them.
 
     Training on one patient also learns what only the simulation has: lines that follow the noise

@@ -11,21 +11,21 @@ import torch
 
 from ..config import TrainConfig
 from ..descriptors.dense import DenseConfig, DenseEncoder
-from ..errors import InputError, ModelError
+from ..errors import InputError
 from ..model import Model, fingerprints
 from ..synthesis.anatomy import read_anatomy
 from ..volume import Volume, rescaled
 from ..writing import check_writable
 from . import distributed
 from .pairs import Patient
-from .prepare import keypoint_saliency
+from .prepare import encoder_from, keypoint_saliency
 from .settings import read_yaml
 from .train import Report, train
 
 KEYS = ("name", "images", "brain")
 TRAINING = TrainConfig()
 ENCODER = DenseConfig()
-RESTART = 0.5
+RESTART = 0.5  # of the learning rate, for weights that are trained already
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,11 @@ def pretrain(
         marks += own
     if start is None:
         network = _seeded(encoder, seed).to(device)
-    elif isinstance(start.encoder, DenseEncoder):
-        encoder = start.encoder.config
-        network = start.encoder.to(device)
+    else:
+        network = encoder_from(start, device, "pretrain")
+        encoder = network.config
         rate = RESTART * config.learning_rate
         config = replace(config, learning_rate=rate, first_share=1.0)
-    else:
-        raise ModelError(f"the model {start.name!r} is a patch network; pretrain needs a dense one")
     began = "" if start is None else f" from {start.name}"
     history = train(
         network,

@@ -23,11 +23,8 @@ def make_volume(name: str, seed: int) -> Any:
     noise = np.random.default_rng(seed).normal(0, 3, ball.shape)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, (np.maximum(ball + noise, 0)).astype(np.float32))
-    turn = np.radians(20 + 30 * seed)
-    matrix = np.eye(4)
-    matrix[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    matrix = pose(20 + 30 * seed, -30, -20, -25)
     matrix[:3, :3] *= 2.0
-    matrix[:3, 3] = [-30, -20, -25]
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     node.CreateDefaultDisplayNodes()
     return node
