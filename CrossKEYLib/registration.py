@@ -114,7 +114,8 @@ def register(
         model: the bundled general model when missing.
         initial: ``T_fixed_moving`` to search around, within ``config.capture_radius_mm``.
         config: settings of every stage.
-        seed: of everything random; equal input and seed give equal results on one device.
+        seed: of everything random; equal input and seed give results on one machine that differ
+            by rounding alone (hundredths of a millimetre, when they do).
         progress: called with the name of each stage as it begins.
 
     Returns:

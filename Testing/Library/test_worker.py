@@ -107,13 +107,14 @@ def test_two_registrations_the_second_warm(worker):
     assert (first["id"], first["kind"], first["warm"]) == ("a", "result", False)
     second = worker.ask({**request, "id": "b"})
     assert (second["id"], second["warm"]) == ("b", True)
-    assert second["matrix_ras"] == first["matrix_ras"]
+    fixed, moving = read_landmark_pairs([resource("SampleData/landmarks.csv")])
+    there = [transform.apply(np.array(answer["matrix_ras"]), moving) for answer in (first, second)]
+    # Equal but for rounding, which may differ between two runs and which the search carries on.
+    assert float((there[0] - there[1]).norm(dim=1).max()) < 0.3
     assert "MRI descriptors" in first["seconds"]
     assert "MRI descriptors" not in second["seconds"]
     assert second["accepted"]
-    fixed, moving = read_landmark_pairs([resource("SampleData/landmarks.csv")])
-    error = transform.apply(np.array(second["matrix_ras"]), moving) - fixed
-    assert float(error.norm(dim=1).mean()) < 1.5
+    assert float((there[1] - fixed).norm(dim=1).mean()) < 1.5
     matches = second["matches"]
     residual, inlier = torch.tensor(matches["residual_mm"]), torch.tensor(matches["inlier"])
     assert len(residual) == second["n_matches"] == len(matches["mri"]) == len(matches["ius"])
