@@ -116,11 +116,10 @@ class RegisterConfig:
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
     moving_keypoints: int = 4000
-    passes: int = 2  # the last ones describe the iUS as the estimate before lays it
     capture_radius_mm: float = 40.0  # around a given start
+    look_fixed: int = 40000  # MRI points at most, in the first look that finds the orientation
     search_rotations: bool = True  # try all orientations when the given one is not trusted
     search_keypoints: int = 600
-    search_fixed: int = 20000  # MRI points at most, in that search
     search_hypotheses: int = 4000  # per orientation
     search_keep: int = 2  # orientations that get a full attempt
 

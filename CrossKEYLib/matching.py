@@ -12,9 +12,9 @@ from .config import MatchConfig
 from .errors import EstimationError, InputError
 from .transform import Matrix, apply
 
-_TILE_ELEMENTS = 6_000_000  # similarities held at once: 24 MB, which malloc gives again and again
+_TILE_ELEMENTS = 1_000_000  # similarities held at once: 4 MB stay in the processor's cache
 
-# Tells for fixed candidates [start, stop) which moving queries may take them: bool [N, stop-start].
+# Tells for candidates [start, stop) which queries may take them: bool [stop-start, N].
 _Allowed = Callable[[int, int], torch.Tensor]
 
 
@@ -137,17 +137,18 @@ def _most_similar(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Best similarity and its pool index for each query; -inf where nothing is allowed.
 
-    Tiled over the pool, so memory does not grow with it.
+    Tiled over the pool, so memory does not grow with it. Queries run along the rows of a tile: a
+    maximum down its columns is twice as fast as one along its rows.
     """
     best = torch.full((len(queries),), -torch.inf, device=queries.device)
     index = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     step = max(1, _TILE_ELEMENTS // max(1, len(queries)))
     for start in range(0, len(pool), step):
         stop = min(start + step, len(pool))
-        similarity = (queries @ pool[start:stop].T).float()
+        similarity = (pool[start:stop] @ queries.T).float()
         if allowed is not None:
             similarity.masked_fill_(~allowed(start, stop), -torch.inf)
-        tile_best, tile_index = similarity.max(dim=1)
+        tile_best, tile_index = similarity.max(dim=0)
         better = tile_best > best
         best = torch.where(better, tile_best, best)
         index = torch.where(better, tile_index + start, index)
@@ -161,7 +162,7 @@ def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _within(queries: torch.Tensor, pool: torch.Tensor, radius_mm: float) -> _Allowed:
-    return lambda start, stop: _distances(queries, pool[start:stop]) <= radius_mm
+    return lambda start, stop: _distances(pool[start:stop], queries) <= radius_mm
 
 
 def _rivals(
@@ -175,8 +176,8 @@ def _rivals(
 
     def allowed(start: int, stop: int) -> torch.Tensor:
         tile = points_fixed[start:stop]
-        mask = _distances(points_fixed[best], tile) > apart_mm
-        return mask if moved is None else mask & (_distances(moved, tile) <= capture_radius_mm)
+        mask = _distances(tile, points_fixed[best]) > apart_mm
+        return mask if moved is None else mask & (_distances(tile, moved) <= capture_radius_mm)
 
     return allowed
 

@@ -222,17 +222,17 @@ class _Pipeline:
         rotation: np.ndarray,
         prior: Prior | None,
     ) -> _Attempt:
-        """Describe, match, estimate; then again as the estimate lays the iUS."""
-        best = self._once(target, ius, points, rotation, prior, self.config.estimate)
-        for _ in range(self.config.passes - 1):
-            if best.result.matrix is None:
-                break
-            rotation = _rotation_of(best.result.matrix)
-            again = self._once(target, ius, points, rotation, prior, self.config.estimate)
-            if again.score < best.score:
-                break
-            best = again
-        return best
+        """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
+        is then located among all of them."""
+        few, estimate = target.thinned(self.config.look_fixed), self.config.estimate
+        look = self._once(few, ius, points, rotation, prior, estimate)
+        attempts = []
+        if look.result.matrix is not None:
+            turned = _rotation_of(look.result.matrix)
+            attempts.append(self._once(target, ius, points, turned, prior, estimate))
+        if not attempts or attempts[0].score < look.score:  # the look was misled
+            attempts.append(self._once(target, ius, points, rotation, prior, estimate))
+        return max(attempts, key=lambda attempt: attempt.score)
 
     def _once(
         self,
@@ -284,7 +284,7 @@ class _Pipeline:
         rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
         config = self.config
         quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
-        few, some = target.thinned(config.search_fixed), points[: config.search_keypoints]
+        few, some = target.thinned(config.look_fixed), points[: config.search_keypoints]
         looks = [self._once(few, ius, some, rotation, None, quick) for rotation in rotations]
         found = sorted(looks, key=lambda look: look.score, reverse=True)[: config.search_keep]
         # The rotation that was found is nearer than the one that was tried.

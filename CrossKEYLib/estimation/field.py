@@ -19,9 +19,10 @@ from ..transform import Matrix
 _STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4))  # mm, degrees
 _TRIES = 160  # per step
 _ELITE = 10  # of the tries, averaged
-_TABLE_ELEMENTS = 250_000_000  # similarities kept, in half precision
-_TILE_ELEMENTS = 4_000_000  # places looked up, or similarities computed, at once
+_TABLE_ELEMENTS = 250_000_000  # similarities kept, a byte each
+_TILE_ELEMENTS = 1_000_000  # places looked up, or similarities computed, at once
 _CLIP = 4.0  # standard scores beyond this count no more
+_LEVELS = 31  # to one standard deviation, so that the clipped scores fit into a byte
 
 
 class DescriptorField:
@@ -74,30 +75,31 @@ class Evidence:
         count = len(field.descriptors)
         stride = max(1, -(-len(points) * count // _TABLE_ELEMENTS))
         self.field, self.points = field, points[::stride]
-        self.table = torch.zeros(
-            len(self.points), count + 1, dtype=torch.float16, device=points.device
-        )
+        self.rows = torch.arange(len(self.points), device=points.device)
+        size = (len(self.points), count + 1)  # the last column: where no point is
+        self.table = torch.empty(size, dtype=torch.int8, device=points.device)
+        self.table[:, -1] = 0
         descriptors = descriptors[::stride]
         # Mean and variance of a point's similarities follow from two moments of the fixed side.
         mean = descriptors @ field.descriptors.mean(0)
         second = field.descriptors.T @ field.descriptors / count
         variance = ((descriptors @ second) * descriptors).sum(1) - mean.square()
-        scale = variance.clamp_min(1e-12).rsqrt()
-        rows = max(1, _TILE_ELEMENTS // count)
-        parts = (x.split(rows) for x in (self.table, descriptors, mean, scale))
-        for table, part, middle, factor in zip(*parts, strict=True):
-            similarity = part @ field.descriptors.T
-            standard = similarity.sub_(middle[:, None]).mul_(factor[:, None])
-            table[:, :-1] = standard.clamp_(-_CLIP, _CLIP)
+        scale = _LEVELS * variance.clamp_min(1e-12).rsqrt()
+        scaled, shift, most = descriptors * scale[:, None], mean * scale, _CLIP * _LEVELS
+        step = max(1, _TILE_ELEMENTS // len(self.points))
+        for start in range(0, count, step):
+            part = field.descriptors[start : start + step]
+            similarity = torch.addmm(shift[:, None], scaled, part.T, beta=-1)
+            self.table[:, start : start + len(part)] = similarity.clamp_(-most, most).round_()
 
     def __call__(self, matrices: torch.Tensor) -> torch.Tensor:
         """Mean standard score ``[H]`` of the points under ``T_fixed_moving [H, 4, 4]`` (RAS mm);
         points that land outside of all fixed points count zero. A `ransac.Judge`."""
-        rows = torch.arange(len(self.points), device=self.points.device) * self.table.shape[1]
-        table, found = self.table.flatten(), []
+        offsets, table, found = self.rows * self.table.shape[1], self.table.flatten(), []
         for part in matrices.to(self.points).split(max(1, _TILE_ELEMENTS // len(self.points))):
             moved = self.points @ part[:, :3, :3].mT + part[:, None, :3, 3]
-            found.append(table[rows + self.field.lookup(moved)].float().mean(1))
+            levels = table[offsets + self.field.lookup(moved)]
+            found.append(levels.float().mean(1) / _LEVELS)
         return torch.cat(found)
 
     def at(self, matrix: Matrix) -> float:
@@ -107,7 +109,7 @@ class Evidence:
     def part(self, mask: torch.Tensor) -> Evidence:
         """The same with some of the moving points, bool ``[N]``."""
         part = copy(self)
-        part.points, part.table = self.points[mask], self.table[mask]
+        part.points, part.rows = self.points[mask], self.rows[mask]
         return part
 
     def refined(self, matrix: Matrix, generator: torch.Generator) -> Matrix:
