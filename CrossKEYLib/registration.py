@@ -25,7 +25,8 @@ from .volume import Volume, rescaled, toned
 
 Progress = Callable[[str], None]
 
-_CLEAR_LEAD = 1.2  # by which another orientation must agree better than the one given
+_CLEAR_LEAD = 1.2  # by which one orientation must agree better than others to stand out
+_LOOKS_TO_COMPARE = 6  # so many are looked at before one can stand out
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +192,14 @@ class _Pipeline:
         attempt = self._attempt(target, ius, points, rotation, prior)
         trust = self._assess(target, attempt, ius)
         if not trust.accepted and initial is None and self.config.search_rotations:
-            looks = self._promising_rotations(target, ius, points)
-            others = [self._attempt(target, ius, points, rotation, None) for rotation in looks]
-            best = max([attempt, *others], key=lambda other: other.score)
             # Many orientations give chance many tries, so a narrow lead does not count.
-            if best.score > _CLEAR_LEAD * attempt.score:
-                attempt, trust = best, self._assess(target, best, ius)
+            least = _CLEAR_LEAD * attempt.score
+            for rotation in self._promising_rotations(target, ius, points):
+                other = self._attempt(target, ius, points, rotation, None)
+                if other.score > max(least, attempt.score):
+                    attempt, trust = other, self._assess(target, other, ius)
+                if trust.accepted:
+                    break
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             attempt.result.matrix,
@@ -278,18 +281,28 @@ class _Pipeline:
 
     def _promising_rotations(
         self, target: _Target, ius: Volume, points: torch.Tensor
-    ) -> list[np.ndarray]:
-        """Rotations in which a quick look finds most agreement, best first."""
+    ) -> Iterator[np.ndarray]:
+        """Rotations in which a quick look finds most agreement: each that stands out from those
+        before it at once, which mostly spares the rest; in the end the best of the others."""
         group = Rotation.create_group("I")
         rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
         config = self.config
         quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
         few, some = target.thinned(config.look_fixed), points[: config.search_keypoints]
-        looks = [self._once(few, ius, some, rotation, None, quick) for rotation in rotations]
-        found = sorted(looks, key=lambda look: look.score, reverse=True)[: config.search_keep]
-        # The rotation that was found is nearer than the one that was tried.
-        matrices = (look.result.matrix for look in found)
-        return [_rotation_of(matrix) for matrix in matrices if matrix is not None]
+        others: list[_Attempt] = []
+        scores: list[float] = []
+        for rotation in rotations:
+            look = self._once(few, ius, some, rotation, None, quick)
+            found = look.result.matrix
+            enough = len(scores) >= _LOOKS_TO_COMPARE
+            if found is not None and enough and look.score > _CLEAR_LEAD * max(scores):
+                yield _rotation_of(found)  # nearer than the one that was tried
+            else:
+                others.append(look)
+            scores.append(look.score)
+        others.sort(key=lambda look: look.score, reverse=True)
+        matrices = (look.result.matrix for look in others[: config.search_keep])
+        yield from (_rotation_of(matrix) for matrix in matrices if matrix is not None)
 
     def _assess(self, target: _Target, attempt: _Attempt, ius: Volume) -> Trust:
         with self.stage("trust"):
