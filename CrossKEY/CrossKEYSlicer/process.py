@@ -98,6 +98,8 @@ class WorkerProcess:
         paths = [library_folder(), environment.value("PYTHONPATH", "")]
         environment.insert("PYTHONPATH", os.pathsep.join(path for path in paths if path))
         environment.insert("PYTHONIOENCODING", "utf-8")
+        # Threads that wait by spinning would take the processor from Slicer's own.
+        environment.insert("OMP_WAIT_POLICY", "PASSIVE")
         process.setProcessEnvironment(environment)
         # A stopped process may still have signals under way; they must not reach the next one.
         process.readyReadStandardOutput.connect(lambda *_: self._read(process))

@@ -34,14 +34,43 @@ def kabsch(
         points_fixed, points_moving, weights
     )
     covariance = torch.einsum("...n,...ni,...nj->...ij", share, fixed, moving)
+    rotation, bad = _rotation(covariance)
+    _refuse(bad, "three points that are not on one line", share)
+    return _assemble(rotation, centre_fixed, centre_moving, bad)
+
+
+def products(points_fixed: torch.Tensor, points_moving: torch.Tensor) -> torch.Tensor:
+    """``[N, 16]``: what `kabsch_of_sums` adds up of each pair of points ``[N, 3]``."""
+    outer = (points_fixed[:, :, None] * points_moving[:, None, :]).flatten(1)
+    return torch.cat([outer, points_fixed, points_moving, torch.ones_like(outer[:, :1])], dim=1)
+
+
+def kabsch_of_sums(sums: torch.Tensor) -> torch.Tensor:
+    """`kabsch` for a batch of weightings of the same points: one matrix product instead of a pass
+    over all points for each.
+
+    Args:
+        sums: ``[B, 16]`` = ``weights [B, N] @ products(...)``, float64, of points near the origin
+            (the covariance is a difference of large numbers elsewhere).
+
+    Returns:
+        ``[B, 4, 4]`` float64; a degenerate item is NaN throughout.
+    """
+    cross, fixed, moving, _ = (sums / sums[:, 15:]).split([9, 3, 3, 1], dim=1)
+    covariance = cross.view(-1, 3, 3) - fixed[:, :, None] * moving[:, None, :]
+    rotation, bad = _rotation(covariance)
+    return _assemble(rotation, fixed, moving, bad)
+
+
+def _rotation(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Proper rotations ``[..., 3, 3]`` that a covariance ``[..., 3, 3]`` asks for, and whether it
+    fails to fix one."""
     bad = ~torch.isfinite(covariance).all(-1).all(-1)
     u, s, vt = torch.linalg.svd(torch.where(bad[..., None, None], 0.0, covariance))
     flip = torch.ones_like(s)
     flip[..., 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
-    rotation = (u * flip[..., None, :]) @ vt
     bad |= s[..., 1] <= torch.clamp_min(_RELATIVE_RANK * s[..., 0], _ABSOLUTE_RANK_MM2)
-    _refuse(bad, "three points that are not on one line", share)
-    return _assemble(rotation, centre_fixed, centre_moving, bad)
+    return (u * flip[..., None, :]) @ vt, bad
 
 
 def affine(

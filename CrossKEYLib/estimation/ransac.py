@@ -16,7 +16,7 @@ import torch
 from ..config import EstimateConfig
 from ..errors import EstimationError
 from ..transform import Matrix
-from .kabsch import affine, kabsch
+from .kabsch import affine, kabsch, kabsch_of_sums, products
 from .result import RigidResult
 from .triplets import deck, draw_triplets, solve_triplets
 
@@ -173,37 +173,37 @@ def _support(
     weights: torch.Tensor,
     threshold_mm: float,
 ) -> torch.Tensor:
-    """Truncated quadratic vote ``[H]`` (MSAC, Torr and Zisserman 2000) of all matches.
+    """Truncated quadratic vote ``[H]`` (MSAC, Torr and Zisserman 2000) of all matches."""
+    pairs = _pair_terms(fixed, moving).T
+    step = max(1, _TILE_ELEMENTS // len(fixed))
+    lost = [
+        (h @ pairs).clamp_(0, threshold_mm**2) @ weights
+        for h in _transform_terms(matrices.float()).split(step)
+    ]
+    return (weights.sum() - torch.cat(lost) / threshold_mm**2).nan_to_num(-1.0)
 
-    The squared residual is linear in sixteen products of coordinates, so that one matrix product
-    scores hypotheses against matches without ever moving a point.
-    """
-    rotation, shift = matrices[:, :3, :3].float(), matrices[:, :3, 3].float()
-    of_matches = torch.cat(
-        [
-            (fixed[:, :, None] * moving[:, None, :]).flatten(1),
-            fixed,
-            moving,
-            (fixed.square() + moving.square()).sum(1, keepdim=True),
-            torch.ones_like(fixed[:, :1]),
-        ],
-        dim=1,
-    )
-    of_hypotheses = torch.cat(
+
+def _pair_terms(fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+    """``[K, 17]``. The squared residual of a rigid transform is linear in the products of
+    coordinates, so that one matrix product with `_transform_terms` gives the squared residuals of
+    all matches under all hypotheses without ever moving a point."""
+    lengths = (fixed.square() + moving.square()).sum(1, keepdim=True)
+    return torch.cat([products(fixed, moving), lengths], dim=1)
+
+
+def _transform_terms(matrices: torch.Tensor) -> torch.Tensor:
+    """``[H, 17]`` of rigid transforms ``[H, 4, 4]``; see `_pair_terms`."""
+    rotation, shift = matrices[:, :3, :3], matrices[:, :3, 3]
+    return torch.cat(
         [
             -2 * rotation.flatten(1),
             -2 * shift,
             2 * (rotation.mT @ shift[..., None])[..., 0],
-            torch.ones_like(shift[:, :1]),
             shift.square().sum(1, keepdim=True),
+            torch.ones_like(shift[:, :1]),
         ],
         dim=1,
     )
-    step = max(1, _TILE_ELEMENTS // len(fixed))
-    lost = [
-        (h @ of_matches.T).clamp_(0, threshold_mm**2) @ weights for h in of_hypotheses.split(step)
-    ]
-    return (weights.sum() - torch.cat(lost) / threshold_mm**2).nan_to_num(-1.0)
 
 
 def _residuals(matrices: torch.Tensor, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
@@ -212,9 +212,9 @@ def _residuals(matrices: torch.Tensor, fixed: torch.Tensor, moving: torch.Tensor
     return (moved - fixed).norm(dim=-1)
 
 
-def _tukey(residuals: torch.Tensor, cutoff_mm: float) -> torch.Tensor:
+def _tukey(squared_residuals: torch.Tensor, cutoff_mm: float) -> torch.Tensor:
     """Weights that fall smoothly from 1 to 0 at the cutoff (Beaton and Tukey 1974)."""
-    return (1 - (residuals / cutoff_mm).square()).clamp_min(0).square()
+    return (1 - squared_residuals / cutoff_mm**2).clamp_min(0).square()
 
 
 def _optimise(
@@ -224,11 +224,11 @@ def _optimise(
     weights: torch.Tensor,
     threshold_mm: float,
 ) -> torch.Tensor:
-    """Refit a batch of hypotheses a few times to what each explains; ``[H, 4, 4]``."""
+    """Refit a batch of rigid hypotheses a few times to what each explains; ``[H, 4, 4]``."""
+    pairs, added = _pair_terms(fixed, moving).T, products(fixed, moving)
     for _ in range(_OPTIMISATION_STEPS):
-        robust = weights * _tukey(_residuals(matrices, fixed, moving), 2 * threshold_mm)
-        batch = (len(matrices), *fixed.shape)
-        refitted = kabsch(fixed.expand(batch), moving.expand(batch), robust)
+        squared = (_transform_terms(matrices) @ pairs).clamp_min_(0)
+        refitted = kabsch_of_sums(weights * _tukey(squared, 2 * threshold_mm) @ added)
         matrices = torch.where(refitted.isfinite(), refitted, matrices)
     return matrices
 
@@ -263,8 +263,8 @@ def _refine(
         for step in range(steps):
             # The second half runs at the final reach, to convergence.
             reach = _CUTOFF + (_FIRST_CUTOFF - _CUTOFF) * max(0.0, 1 - 2 * step / steps)
-            residuals = _residuals(matrix, fixed, moving)
-            robust = weights * _tukey(residuals, reach * config.inlier_threshold_mm)
+            squared = _residuals(matrix, fixed, moving).square()
+            robust = weights * _tukey(squared, reach * config.inlier_threshold_mm)
             if solve is affine and int((robust > 0).sum()) < _MIN_AFFINE:
                 raise EstimationError(f"affine: at least {_MIN_AFFINE} agreeing matches expected")
             matrix = solve(fixed, moving, robust)

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from CrossKEYLib.errors import EstimationError
 from CrossKEYLib.estimation import affine, kabsch
+from CrossKEYLib.estimation.kabsch import kabsch_of_sums, products
 from CrossKEYLib.transform import apply, arbitrary_rigid
 
 
@@ -31,6 +32,18 @@ def test_float32_points_are_solved_in_float64():
     T = arbitrary_rigid(np.random.default_rng(1), 90, (10, -80, 40))
     found = kabsch(apply(T, moving.double()), moving)
     np.testing.assert_allclose(found.numpy(), T, atol=1e-6)
+
+
+def test_many_weightings_at_once_equal_one_fit_each():
+    moving = cloud(4, 50) - 70
+    fixed = apply(arbitrary_rigid(np.random.default_rng(4), 20, (0, 0, 0)), moving)
+    fixed = fixed + 3 * (cloud(5, 50) - 70) / 40
+    weights = torch.rand(6, 50, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    weights[4, 2:], weights[5] = 0, 0  # two points, and none
+    found = kabsch_of_sums(weights @ products(fixed, moving))
+    alone = kabsch(fixed.expand(6, 50, 3), moving.expand(6, 50, 3), weights)
+    np.testing.assert_allclose(found[:4].numpy(), alone[:4].numpy(), atol=1e-9)
+    assert found[4:].isnan().all()
 
 
 def test_weighted_noisy_fit_equals_scipy():
