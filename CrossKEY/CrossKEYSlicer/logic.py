@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import vtk
 from slicer import vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
@@ -27,6 +28,8 @@ from .problem import Cancelled, Problem
 from .process import WorkerProcess, shared_worker
 
 POLL_S = 0.01
+# Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
+SCENE_CHANGED = ("EndBatchProcessEvent", "EndUndoEvent", "EndRedoEvent")
 
 
 class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -47,12 +50,17 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self._parameters: CrossKEYParameters | None = None
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._sceneCloses)
+        for event in SCENE_CHANGED:
+            self.addObserver(scene, getattr(scene, event), self._sceneChanged)
         slicer.app.aboutToQuit.connect(self.close)
 
     @property
     def parameters(self) -> CrossKEYParameters:
         node = self.getParameterNode()
         if self._parameters is None or self._parameters.parameterNode is not node:
+            # VTK calls the first observer of an object last. That must not be the one by which a
+            # parameter is kept up to date, or the panel would show its former value.
+            node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: None)
             self._parameters = CrossKEYParameters(node)
         return self._parameters
 
@@ -302,6 +310,12 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def _sceneCloses(self, *_args: Any) -> None:
         self._stop(_("The scene was closed; nothing was changed."))
         self._parameters = None
+
+    def _sceneChanged(self, *_args: Any) -> None:
+        """A scene that is loaded or undone mends references to nodes without a word to the
+        parameters, which keep what they have read before."""
+        if self._parameters is not None:
+            self._parameters.parameterNode.Modified()
 
     def _wait(self) -> dict[str, Any]:
         job = self.job

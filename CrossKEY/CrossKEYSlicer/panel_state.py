@@ -15,6 +15,12 @@ HIDDEN_WHEN_IDLE = ("progressBar", "cancelButton")
 TABLE_COLUMNS = (_("Residual (mm)"), _("Score"), _("Inlier"))
 
 
+def tied_widgets(ui: Any) -> dict[str, Any]:
+    """The widgets that show a parameter each, by the parameter's name."""
+    named = [(widget.property("SlicerParameterName"), widget) for widget in vars(ui).values()]
+    return {name: widget for name, widget in named if name}
+
+
 def obstacle(logic: CrossKEYLogic) -> str:
     """Why Register cannot be pressed, in words; empty when it can."""
     parameters = logic.parameters

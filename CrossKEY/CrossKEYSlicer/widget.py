@@ -14,7 +14,7 @@ from slicer.util import VTKObservationMixin
 
 from . import install, model_store, panel_state, result_nodes, training_nodes, views, words
 from .auto import AutoRegister
-from .logic import CrossKEYLogic
+from .logic import SCENE_CHANGED, CrossKEYLogic
 from .problem import Problem
 from .toolbox import StatusDisplay
 
@@ -23,13 +23,13 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Opening it imports nothing heavy, starts no process and installs nothing."""
 
     def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
         self.logic: Any = None
         self.ask: Callable[[str], bool] = slicer.util.confirmOkCancelDisplay
         self._parameters: Any = None
-        self._tie: int | None = None
+        self._tie = 0
         self._shown = ""
+        # Last, and once: without a parent it builds the whole panel, observers included.
+        ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -43,8 +43,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.auto = AutoRegister(self.logic, lambda text: self.tell(text, bad=True))
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        for event in SCENE_CHANGED:
+            self.addObserver(scene, getattr(scene, event), self.onSceneChanged)
         self._connectButtons()
         panel_state.show_job(self.ui, self.logic)
         self._follow()
@@ -87,7 +87,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._unfollow()
         self._parameters = parameters
-        self._tie = parameters.connectGui(self.ui)
+        # Not `connectGui`, which in many versions of Slicer returns no tag to disconnect by: then
+        # every panel and scene that was ever open would go on writing into the parameters.
+        self._tie = parameters.connectParametersToGui(panel_state.tied_widgets(self.ui))
         modified = vtk.vtkCommand.ModifiedEvent
         self.addObserver(parameters.parameterNode, modified, self.onParametersChanged)
         self.onParametersChanged()
@@ -104,8 +106,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, *_args: Any) -> None:
         self._unfollow()
 
-    def onSceneEndClose(self, *_args: Any) -> None:
-        self._unfollow()
+    def onSceneChanged(self, *_args: Any) -> None:
+        """The scene was closed, loaded, restored, or a step was undone."""
         self._follow()
 
     def onParametersChanged(self, *_args: Any) -> None:

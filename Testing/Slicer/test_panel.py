@@ -29,6 +29,17 @@ def test_the_same_volume_twice(panel, volumes):
     assert panel.ui.registerButton.enabled
 
 
+def test_what_the_console_chooses_is_shown(panel, logic, volumes):
+    """And the other way round: two logics of one scene share the choices."""
+    other = logic()
+    other.parameters.ius, other.parameters.mri = volumes[1], volumes[0]
+    assert panel.ui.mriSelector.currentNode() is volumes[0]
+    assert panel.ui.registerButton.enabled
+    choose(panel, None, volumes[1])
+    assert other.parameters.mri is None
+    assert not panel.ui.registerButton.enabled
+
+
 def test_a_volume_without_an_image(panel, scene, volumes):
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "hollow")
     choose(panel, volumes[0], empty)
