@@ -7,7 +7,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from . import model_store, result_nodes, volumes, words
+from . import applied, model_store, result_nodes, volumes, words
 from .logic import CrossKEYLogic
 from .problem import Problem
 
@@ -67,7 +67,7 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     ui.registerButton.setEnabled(idle and not why)
     ui.registerButton.setToolTip(why or _("Find where the ultrasound lies in the MRI"))
     ui.prepareButton.setEnabled(idle and parameters.mri is not None)
-    ui.undoButton.setEnabled(idle and bool(parameters.correction))
+    ui.undoButton.setEnabled(idle and applied.in_place(parameters) is not None)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
     text, colour = _("General model; prepare this patient's MRI for a better one."), ""
     try:

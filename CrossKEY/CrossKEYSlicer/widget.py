@@ -27,7 +27,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ask: Callable[[str], bool] = slicer.util.confirmOkCancelDisplay
         self._parameters: Any = None
         self._tie = 0
-        self._shown = ""
+        self._shown: dict[str, Any] = {}
         # Last, and once: without a parent it builds the whole panel, observers included.
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
@@ -91,7 +91,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # every panel and scene that was ever open would go on writing into the parameters.
         self._tie = parameters.connectParametersToGui(panel_state.tied_widgets(self.ui))
         modified = vtk.vtkCommand.ModifiedEvent
-        self.addObserver(parameters.parameterNode, modified, self.onParametersChanged)
+        self.addObserver(
+            parameters.parameterNode, modified, self.onParametersChanged, priority=-1.0
+        )  # after all parameters have been read
         self.onParametersChanged()
         panel_state.show_outcome(self.ui, self.logic)
 
@@ -115,8 +117,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         panel_state.show_inputs(self.ui, self.logic)
         self.ui.syntheticFolderEdit.currentPath = self._parameters.syntheticFolder
-        if self._parameters.outcome != self._shown:
-            self._shown = self._parameters.outcome
+        outcome = self.logic.outcome()
+        if outcome != self._shown:
+            self._shown = outcome
             panel_state.show_outcome(self.ui, self.logic)
         self.auto.follow()
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import ROOT, check_in_world, choose, make_volume, prepare, registered, world
+from cases import ROOT, check_in_world, choose, make_volume, prepare, registered, save, world
 
 
 def test_everything_survives_saving_and_opening(panel, scene, volumes, wait, tmp_path):
@@ -78,22 +78,6 @@ def test_a_panel_in_a_window_of_its_own(scene, volumes, worker, wait):
     assert panel.ui.mriSelector.currentNode() is None
     panel.cleanup()
     panel.parent.deleteLater()
-
-
-def save(scene, folder):
-    """As Slicer's Save dialogue does it: each node into a file, then the scene."""
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
-        node = scene.GetNthNodeByClass(index, "vtkMRMLStorableNode")
-        if node.GetHideFromEditors() or not node.GetSaveWithScene():
-            continue
-        node.AddDefaultStorageNode()
-        storage = node.GetStorageNode()
-        if storage is None:
-            continue
-        extension = storage.GetDefaultWriteFileExtension()
-        storage.SetFileName(str(folder / f"node{index}.{extension}"))
-        assert storage.WriteData(node), node.GetName()
-    assert scene.Commit() == 1
 
 
 def test_scene_closed_in_the_middle(panel, scene, volumes, wait, worker, app):
