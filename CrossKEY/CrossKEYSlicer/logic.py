@@ -72,6 +72,11 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def busy(self) -> bool:
         return self.job is not None and self.job.running
 
+    @property
+    def installing(self) -> bool:
+        """Which nobody can stop half-way."""
+        return self.busy and self.job is not None and self.job.kind == "install"
+
     # For the console: these return when the work is done, and Slicer goes on answering meanwhile
 
     def register(
@@ -191,7 +196,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def cancel(self) -> None:
         """Stop the work; a preparation goes on from where it was when it is started again."""
-        self._stop(_("Cancelled."))
+        if not self.installing:
+            self._stop(_("Cancelled."))
 
     def showAfter(self, after: bool) -> None:
         """Show the scene after registration, or as it was before."""
@@ -295,7 +301,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             self.onChange()
 
     def _sceneCloses(self, *_args: Any) -> None:
-        self._stop(_("The scene was closed; nothing was changed."))
+        if not self.installing:
+            self._stop(_("The scene was closed; nothing was changed."))
         self._follower.stop()
         self._parameters = None
 

@@ -11,7 +11,6 @@ from . import applied, model_store, result_nodes, volumes, words
 from .logic import CrossKEYLogic
 from .problem import Problem
 
-HIDDEN_WHEN_IDLE = ("progressBar", "cancelButton")
 TABLE_COLUMNS = (_("Residual (mm)"), _("Score"), _("Inlier"))
 
 
@@ -34,8 +33,8 @@ def obstacle(logic: CrossKEYLogic) -> str:
 def show_job(ui: Any, logic: CrossKEYLogic) -> None:
     """Progress and Cancel; what else may be pressed is for `show_inputs`."""
     job, busy = logic.job, logic.busy
-    for name in HIDDEN_WHEN_IDLE:
-        getattr(ui, name).setVisible(busy)
+    ui.progressBar.setVisible(busy)
+    ui.cancelButton.setVisible(busy and not logic.installing)
     if job is None:
         return
     known = job.share is not None
@@ -47,6 +46,8 @@ def show_job(ui: Any, logic: CrossKEYLogic) -> None:
 def ended(job: Any) -> str:
     if job.state != "done":
         return job.message
+    if job.kind == "install":
+        return _("PyTorch is installed.")
     if job.kind == "prepare":
         return _("The model for this patient is trained.")
     seconds = job.result["seconds"]["total"]

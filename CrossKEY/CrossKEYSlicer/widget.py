@@ -138,12 +138,12 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onRegister(self) -> None:
         with self.told():
-            install.ensure_torch(self.ask, self.tell)
+            install.ensure_torch(self.logic, self.ask)
             self.logic.startRegistration()
 
     def onPrepare(self) -> None:
         with self.told():
-            install.ensure_torch(self.ask, self.tell)
+            install.ensure_torch(self.logic, self.ask)
             self.logic.startPreparation()
 
     def onCancel(self) -> None:
@@ -195,6 +195,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         said = panel_state.ended(job)
         self.status.progress(said, 1.0)
+        if job.kind == "install":
+            return  # what it was for comes next
         if job.kind == "register" and job.state == "done":
             panel_state.show_outcome(self.ui, self.logic)
             self.logic.setUpViews()
