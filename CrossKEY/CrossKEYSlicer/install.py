@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
+from .job import Job, new_job
+from .logic import CrossKEYLogic
 from .problem import Cancelled, Problem
 
 TORCH = ">=2.13"
+SHOWN = 100  # characters of a line; the Python console has all of it
 QUESTION = _(
     "CrossKEY needs PyTorch, which is not installed in this Slicer yet. "
     "Download and install it now? It takes some minutes and up to 3 GB of disk."
@@ -40,12 +47,14 @@ def pytorch_extension() -> Any:
     return PyTorchUtils.PyTorchUtilsLogic()
 
 
-def ensure_torch(ask: Callable[[str], bool], tell: Callable[[str], None]) -> None:
+def ensure_torch(logic: CrossKEYLogic, ask: Callable[[str], bool]) -> None:
     """Install PyTorch if it is missing and the person agrees.
+
+    The extension installs within Slicer and returns when that is done. Meanwhile it is the job of
+    the logic: the panel shows it, and nothing else can be begun.
 
     Args:
         ask: puts a question, returns whether the answer was yes.
-        tell: shows what is going on.
 
     Raises:
         Cancelled: the answer was no.
@@ -56,6 +65,54 @@ def ensure_torch(ask: Callable[[str], bool], tell: Callable[[str], None]) -> Non
     extension = pytorch_extension()
     if not ask(QUESTION):
         raise Cancelled(_("Nothing was installed; CrossKEY cannot work without PyTorch."))
-    tell(_("Installing PyTorch; this takes some minutes ..."))
-    if extension.installTorch(askConfirmation=False, torchVersionRequirement=TORCH) is None:
+    try:
+        with new_job("install") as job:
+            logic.job = job
+            _install(extension, logic, job)
+    finally:
+        logic.onChange()
+
+
+def _install(extension: Any, logic: CrossKEYLogic, job: Job) -> None:
+    def tell(text: str) -> None:
+        job.stage = _("Installing PyTorch, Slicer may pause for minutes: {said}").format(said=text)
+        logic.onChange()
+        slicer.app.processEvents()
+
+    said = Overheard(sys.stdout, tell)
+    tell("...")
+    try:
+        with redirect_stdout(said):
+            torch = extension.installTorch(askConfirmation=False, torchVersionRequirement=TORCH)
+    except Exception as error:  # of whatever kind: no network, no space, no such version
+        why = said.last or str(error)
+        raise Problem(
+            _("PyTorch could not be installed; the Python console says more. {why}").format(why=why)
+        ) from error
+    if torch is None:
         raise Problem(_("PyTorch could not be installed; the Python console says why."))
+    if not job.running:
+        raise Cancelled(job.message)
+    job.end("done")
+
+
+class Overheard(io.TextIOBase):
+    """Passes on what the installer prints, and tells each line: it has no other way to say how far
+    it is.
+    """
+
+    def __init__(self, stream: Any, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self.last = ""
+        self._stream, self._tell, self._rest = stream, tell, ""
+
+    def write(self, text: str) -> int:
+        self._stream.write(text)
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(None, map(str.strip, lines)):
+            self.last = line[:SHOWN]
+            self._tell(self.last)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -14,19 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import vtk
 from slicer import vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import chain, landmarks, model_store, result_nodes, training_nodes, views, volumes, words
-from .chain import Correction
+from . import applied, chain, landmarks, model_store, training_nodes, views, volumes, words
+from .follow import MatchFollower
 from .job import Job, new_job
 from .parameters import CrossKEYParameters
 from .problem import Cancelled, Problem
 from .process import WorkerProcess, shared_worker
 
 POLL_S = 0.01
+# Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
+SCENE_CHANGED = ("EndBatchProcessEvent", "EndUndoEvent", "EndRedoEvent")
 
 
 class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -45,20 +48,34 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self.job: Job | None = None
         self.onChange: Callable[[], None] = lambda: None  # called whenever the job has changed
         self._parameters: CrossKEYParameters | None = None
+        self._follower = MatchFollower()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._sceneCloses)
+        for event in SCENE_CHANGED:
+            self.addObserver(scene, getattr(scene, event), self._sceneChanged)
         slicer.app.aboutToQuit.connect(self.close)
 
     @property
     def parameters(self) -> CrossKEYParameters:
         node = self.getParameterNode()
         if self._parameters is None or self._parameters.parameterNode is not node:
+            # Of equal priority, VTK calls the first observer last. That must not be the one by
+            # which a parameter is kept up to date, so one of lower priority comes first.
+            modified = vtk.vtkCommand.ModifiedEvent
+            if not self.hasObserver(node, modified, self._parametersChanged):
+                self.addObserver(node, modified, self._parametersChanged, priority=-1.0)
             self._parameters = CrossKEYParameters(node)
+            self._follower.follow(self._parameters)
         return self._parameters
 
     @property
     def busy(self) -> bool:
         return self.job is not None and self.job.running
+
+    @property
+    def installing(self) -> bool:
+        """Which nobody can stop half-way."""
+        return self.busy and self.job is not None and self.job.kind == "install"
 
     # For the console: these return when the work is done, and Slicer goes on answering meanwhile
 
@@ -121,8 +138,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """
         parameters = self.parameters
         pair = (mriLandmarks or parameters.mriLandmarks, iusLandmarks or parameters.iusLandmarks)
-        correction = Correction.of(parameters.correction)
-        return landmarks.errors(*pair, parameters.transform, correction)
+        correction = applied.in_place(parameters)
+        return landmarks.errors(*pair, parameters.registeredTransform, correction)
 
     # For the panel: these return at once
 
@@ -179,31 +196,20 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def cancel(self) -> None:
         """Stop the work; a preparation goes on from where it was when it is started again."""
-        self._stop(_("Cancelled."))
+        if not self.installing:
+            self._stop(_("Cancelled."))
 
     def showAfter(self, after: bool) -> None:
         """Show the scene after registration, or as it was before."""
-        parameters = self.parameters
-        correction = Correction.of(parameters.correction)
-        if correction is None or parameters.transform is None:
-            return
-        chain.set_matrix(parameters.transform, correction.result if after else correction.former)
-        if parameters.matchTable is not None:
-            result_nodes.draw_lines(parameters)
+        applied.show(self.parameters, after)
 
     def undo(self) -> None:
-        """Back to the transform before the last registration, for good."""
-        parameters = self.parameters
-        correction = Correction.of(parameters.correction)
-        if correction is None or parameters.transform is None:
-            raise Problem(_("There is no registration to undo."))
-        chain.set_matrix(parameters.transform, correction.former)
-        if not correction.attached:
-            chain.remove(parameters.transform)
-        parameters.correction = ""
-        parameters.outcome = ""
-        if parameters.matchTable is not None:
-            result_nodes.draw_lines(parameters)
+        """Back to the transform before the last registration, for good.
+
+        Raises:
+            Problem: there is no registration to undo.
+        """
+        applied.undo(self.parameters)
 
     def setUpViews(self) -> None:
         """MRI behind and ultrasound in front in all slice views.
@@ -215,15 +221,19 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         views.set_up(self.parameters)
 
     def outcome(self) -> dict[str, Any]:
-        """The last registration's report; empty before the first."""
+        """The last registration's report; empty before the first, and when what was accepted has
+        been taken out of the scene."""
         text = self.parameters.outcome
-        return json.loads(text) if text else {}
+        report = json.loads(text) if text else {}
+        gone = report.get("accepted") and applied.in_place(self.parameters) is None
+        return {} if gone else report
 
     def close(self) -> None:
         """End the worker and leave nothing behind; the logic is of no use afterwards."""
         self.onChange = lambda: None
         self._stop(_("CrossKEY was closed."))
         self.worker.stop()
+        self._follower.stop()
         self.removeObservers()
 
     # The job
@@ -278,20 +288,11 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def _showRegistration(self, job: Job) -> None:
         """A refused registration changes nothing but the verdict."""
-        parameters, result = self.parameters, job.result
+        result = job.result
         matches = result.pop("matches")
         if result["accepted"]:
-            mri, ius = parameters.mri, parameters.ius = job.inputs
-            if chain.serves_another(parameters.transform, ius):
-                parameters.transform = None
-            name = _("{ius} to {mri}").format(ius=ius.GetName(), mri=mri.GetName())
-            kind = "vtkMRMLLinearTransformNode"
-            node = result_nodes.node_of(parameters, "transform", kind, name)
-            correction = chain.apply(mri, ius, node, result["matrix_ras"])
-            parameters.correction = correction.text()
-            parameters.after = True
-            result_nodes.show_matches(parameters, matches)
-        parameters.outcome = json.dumps(result)
+            applied.apply(self.parameters, *job.inputs, result["matrix_ras"], matches)
+        self.parameters.outcome = json.dumps(result)
 
     def _stop(self, message: str) -> None:
         if self.busy and self.job is not None:
@@ -300,8 +301,21 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             self.onChange()
 
     def _sceneCloses(self, *_args: Any) -> None:
-        self._stop(_("The scene was closed; nothing was changed."))
+        if not self.installing:
+            self._stop(_("The scene was closed; nothing was changed."))
+        self._follower.stop()
         self._parameters = None
+
+    def _sceneChanged(self, *_args: Any) -> None:
+        """A scene that is loaded or undone mends references to nodes without a word to the
+        parameters, which keep what they have read before."""
+        if self._parameters is not None:
+            self._parameters.parameterNode.Modified()
+            applied.notice(self._parameters)
+
+    def _parametersChanged(self, node: Any, _event: Any) -> None:
+        if self._parameters is not None and self._parameters.parameterNode is node:
+            self._follower.follow(self._parameters)
 
     def _wait(self) -> dict[str, Any]:
         job = self.job

@@ -7,12 +7,17 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from . import model_store, result_nodes, volumes, words
+from . import applied, model_store, result_nodes, volumes, words
 from .logic import CrossKEYLogic
 from .problem import Problem
 
-HIDDEN_WHEN_IDLE = ("progressBar", "cancelButton")
 TABLE_COLUMNS = (_("Residual (mm)"), _("Score"), _("Inlier"))
+
+
+def tied_widgets(ui: Any) -> dict[str, Any]:
+    """The widgets that show a parameter each, by the parameter's name."""
+    named = [(widget.property("SlicerParameterName"), widget) for widget in vars(ui).values()]
+    return {name: widget for name, widget in named if name}
 
 
 def obstacle(logic: CrossKEYLogic) -> str:
@@ -28,8 +33,8 @@ def obstacle(logic: CrossKEYLogic) -> str:
 def show_job(ui: Any, logic: CrossKEYLogic) -> None:
     """Progress and Cancel; what else may be pressed is for `show_inputs`."""
     job, busy = logic.job, logic.busy
-    for name in HIDDEN_WHEN_IDLE:
-        getattr(ui, name).setVisible(busy)
+    ui.progressBar.setVisible(busy)
+    ui.cancelButton.setVisible(busy and not logic.installing)
     if job is None:
         return
     known = job.share is not None
@@ -41,6 +46,8 @@ def show_job(ui: Any, logic: CrossKEYLogic) -> None:
 def ended(job: Any) -> str:
     if job.state != "done":
         return job.message
+    if job.kind == "install":
+        return _("PyTorch is installed.")
     if job.kind == "prepare":
         return _("The model for this patient is trained.")
     seconds = job.result["seconds"]["total"]
@@ -61,7 +68,7 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     ui.registerButton.setEnabled(idle and not why)
     ui.registerButton.setToolTip(why or _("Find where the ultrasound lies in the MRI"))
     ui.prepareButton.setEnabled(idle and parameters.mri is not None)
-    ui.undoButton.setEnabled(idle and bool(parameters.correction))
+    ui.undoButton.setEnabled(idle and applied.in_place(parameters) is not None)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
     text, colour = _("General model; prepare this patient's MRI for a better one."), ""
     try:

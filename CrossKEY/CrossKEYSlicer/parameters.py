@@ -27,8 +27,10 @@ class CrossKEYParameters:
         after: show the scene after registration, else before.
         fade: opacity of the ultrasound over the MRI.
         mriLandmarks, iusLandmarks: corresponding points, to measure the error.
+        registeredMri, registeredIus, registeredTransform: of the last accepted registration,
+            whatever has been chosen since.
         outcome: report of the last registration, JSON.
-        correction: the matrices before and after it, JSON; see `chain.Correction`.
+        correction: the matrices before and after the accepted one, JSON; see `chain.Correction`.
     """
 
     mri: slicer.vtkMRMLScalarVolumeNode
@@ -48,6 +50,9 @@ class CrossKEYParameters:
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     mriLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     iusLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    registeredMri: slicer.vtkMRMLScalarVolumeNode
+    registeredIus: slicer.vtkMRMLScalarVolumeNode
+    registeredTransform: slicer.vtkMRMLLinearTransformNode
     mriKeypoints: slicer.vtkMRMLMarkupsFiducialNode
     iusKeypoints: slicer.vtkMRMLMarkupsFiducialNode
     inliers: slicer.vtkMRMLMarkupsFiducialNode

@@ -12,6 +12,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from . import chain
 from .parameters import CrossKEYParameters
+from .problem import Problem
 
 SHOWN = 300  # best matches; thousands of markups would slow Slicer down and hide the image
 FOLDER = "CrossKEY"
@@ -38,11 +39,12 @@ def show_matches(parameters: CrossKEYParameters, matches: dict[str, list]) -> No
     best = best_matches(matches)
     inlier = best["inlier"].astype(bool)
     mri, ius = best["mri"].reshape(-1, 3), best["ius"].reshape(-1, 3)
-    _fill_points(parameters, "mriKeypoints", mri, parameters.mri)
-    _fill_points(parameters, "iusKeypoints", ius, parameters.ius)
-    _fill_points(parameters, "inliers", mri[inlier], parameters.mri)
+    _fill_points(parameters, "mriKeypoints", mri)
+    _fill_points(parameters, "iusKeypoints", ius)
+    _fill_points(parameters, "inliers", mri[inlier])
     _fill_table(parameters, best, mri, ius)
-    draw_lines(parameters)
+    _dress_lines(parameters)
+    place_matches(parameters)
     _group(parameters)
 
 
@@ -61,7 +63,7 @@ def hang_with(node: Any, image: Any) -> None:
     node.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
 
 
-def _fill_points(parameters: CrossKEYParameters, name: str, points: np.ndarray, image: Any) -> None:
+def _fill_points(parameters: CrossKEYParameters, name: str, points: np.ndarray) -> None:
     title, colour, size = POINT_SETS[name]
     node = node_of(parameters, name, "vtkMRMLMarkupsFiducialNode", title)
     node.CreateDefaultDisplayNodes()
@@ -75,7 +77,6 @@ def _fill_points(parameters: CrossKEYParameters, name: str, points: np.ndarray, 
     display.SetSelectedColor(*colour)
     display.SetUseGlyphScale(False)
     display.SetGlyphSize(size)
-    hang_with(node, image)
 
 
 def _fill_table(
@@ -104,27 +105,49 @@ def match_rows(parameters: CrossKEYParameters) -> np.ndarray:
 def match_place(parameters: CrossKEYParameters, row: int) -> np.ndarray:
     """Where the MRI end of a match lies in the world, RAS mm."""
     point = match_rows(parameters)[row, 3:6]
-    to_world = chain.between(parameters.mri.GetParentTransformNode(), None)
+    to_world = chain.between(parameters.registeredMri.GetParentTransformNode(), None)
     return chain.moved(to_world, point)
 
 
-def draw_lines(parameters: CrossKEYParameters) -> None:
-    """A line for each match, from its MRI end to where its ultrasound end lies now."""
+def place_matches(parameters: CrossKEYParameters) -> None:
+    """Everything to where MRI and ultrasound lie now; no lines where they cannot be right."""
+    mri, ius = parameters.registeredMri, parameters.registeredIus
+    images = {"mriKeypoints": mri, "iusKeypoints": ius, "inliers": mri, "matchLines": mri}
+    for name, image in images.items():
+        node = getattr(parameters, name)
+        if node is not None and image is not None:
+            hang_with(node, image)
+    lines = parameters.matchLines
+    if lines is None:
+        return
     rows = match_rows(parameters)
-    node = node_of(parameters, "matchLines", "vtkMRMLModelNode", _("CrossKEY matches, residual"))
-    now = chain.present_alignment(parameters.mri, parameters.ius)
+    try:
+        now = chain.present_alignment(mri, ius) if mri and ius else None
+    except Problem:  # a bent transform
+        now = None
+    if now is None:
+        rows, now = rows[:0], np.eye(4)
     ends = np.stack([rows[:, 3:6], chain.moved(now, rows[:, 6:9])], axis=1)
+    lines.SetAndObservePolyData(_drawn(ends, rows[:, 0]))
+
+
+def _drawn(ends: np.ndarray, residuals: np.ndarray) -> vtk.vtkPolyData:
+    """A line for each pair of points ``[K, 2, 3]``, with its residual."""
     points, lines = vtk.vtkPoints(), vtk.vtkCellArray()
     points.SetData(numpy_to_vtk(np.ascontiguousarray(ends.reshape(-1, 3)), deep=True))
-    for index in range(len(rows)):
-        lines.InsertNextCell(2, (2 * index, 2 * index + 1))
-    residual = numpy_to_vtk(np.repeat(rows[:, 0], 2), deep=True)
+    pairs = np.arange(2 * len(ends), dtype=np.int64)
+    lines.SetData(2, numpy_to_vtk(pairs, deep=True, array_type=vtk.VTK_ID_TYPE))
+    residual = numpy_to_vtk(np.repeat(residuals, 2), deep=True)
     residual.SetName(RESIDUAL)
     drawn = vtk.vtkPolyData()
     drawn.SetPoints(points)
     drawn.SetLines(lines)
     drawn.GetPointData().SetScalars(residual)
-    node.SetAndObservePolyData(drawn)
+    return drawn
+
+
+def _dress_lines(parameters: CrossKEYParameters) -> None:
+    node = node_of(parameters, "matchLines", "vtkMRMLModelNode", _("CrossKEY matches, residual"))
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(RESIDUAL_COLOURS)
@@ -134,7 +157,6 @@ def draw_lines(parameters: CrossKEYParameters) -> None:
     display.SetScalarRange(*RESIDUAL_RANGE)
     display.SetLineWidth(2)
     display.SetVisibility2D(True)
-    hang_with(node, parameters.mri)
 
 
 def _group(parameters: CrossKEYParameters) -> None:

@@ -14,7 +14,7 @@ from slicer.util import VTKObservationMixin
 
 from . import install, model_store, panel_state, result_nodes, training_nodes, views, words
 from .auto import AutoRegister
-from .logic import CrossKEYLogic
+from .logic import SCENE_CHANGED, CrossKEYLogic
 from .problem import Problem
 from .toolbox import StatusDisplay
 
@@ -23,13 +23,13 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Opening it imports nothing heavy, starts no process and installs nothing."""
 
     def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
         self.logic: Any = None
         self.ask: Callable[[str], bool] = slicer.util.confirmOkCancelDisplay
         self._parameters: Any = None
-        self._tie: int | None = None
-        self._shown = ""
+        self._tie = 0
+        self._shown: dict[str, Any] = {}
+        # Last, and once: without a parent it builds the whole panel, observers included.
+        ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -43,8 +43,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.auto = AutoRegister(self.logic, lambda text: self.tell(text, bad=True))
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        for event in SCENE_CHANGED:
+            self.addObserver(scene, getattr(scene, event), self.onSceneChanged)
         self._connectButtons()
         panel_state.show_job(self.ui, self.logic)
         self._follow()
@@ -87,9 +87,13 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._unfollow()
         self._parameters = parameters
-        self._tie = parameters.connectGui(self.ui)
+        # Not `connectGui`, which in many versions of Slicer returns no tag to disconnect by: then
+        # every panel and scene that was ever open would go on writing into the parameters.
+        self._tie = parameters.connectParametersToGui(panel_state.tied_widgets(self.ui))
         modified = vtk.vtkCommand.ModifiedEvent
-        self.addObserver(parameters.parameterNode, modified, self.onParametersChanged)
+        self.addObserver(
+            parameters.parameterNode, modified, self.onParametersChanged, priority=-1.0
+        )  # after all parameters have been read
         self.onParametersChanged()
         panel_state.show_outcome(self.ui, self.logic)
 
@@ -104,8 +108,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, *_args: Any) -> None:
         self._unfollow()
 
-    def onSceneEndClose(self, *_args: Any) -> None:
-        self._unfollow()
+    def onSceneChanged(self, *_args: Any) -> None:
+        """The scene was closed, loaded, restored, or a step was undone."""
         self._follow()
 
     def onParametersChanged(self, *_args: Any) -> None:
@@ -113,8 +117,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         panel_state.show_inputs(self.ui, self.logic)
         self.ui.syntheticFolderEdit.currentPath = self._parameters.syntheticFolder
-        if self._parameters.outcome != self._shown:
-            self._shown = self._parameters.outcome
+        outcome = self.logic.outcome()
+        if outcome != self._shown:
+            self._shown = outcome
             panel_state.show_outcome(self.ui, self.logic)
         self.auto.follow()
 
@@ -133,12 +138,12 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onRegister(self) -> None:
         with self.told():
-            install.ensure_torch(self.ask, self.tell)
+            install.ensure_torch(self.logic, self.ask)
             self.logic.startRegistration()
 
     def onPrepare(self) -> None:
         with self.told():
-            install.ensure_torch(self.ask, self.tell)
+            install.ensure_torch(self.logic, self.ask)
             self.logic.startPreparation()
 
     def onCancel(self) -> None:
@@ -190,6 +195,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         said = panel_state.ended(job)
         self.status.progress(said, 1.0)
+        if job.kind == "install":
+            return  # what it was for comes next
         if job.kind == "register" and job.state == "done":
             panel_state.show_outcome(self.ui, self.logic)
             self.logic.setUpViews()

@@ -93,3 +93,19 @@ def registered(panel, wait, volumes, mode=None, make=None):
 def prepare(panel, wait):
     panel.ui.prepareButton.click()
     wait(lambda: not panel.logic.busy)
+
+
+def save(scene, folder):
+    """As Slicer's Save dialogue does it: each node into a file, then the scene."""
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLStorableNode")
+        if node.GetHideFromEditors() or not node.GetSaveWithScene():
+            continue
+        node.AddDefaultStorageNode()
+        storage = node.GetStorageNode()
+        if storage is None:
+            continue
+        extension = storage.GetDefaultWriteFileExtension()
+        storage.SetFileName(str(folder / f"node{index}.{extension}"))
+        assert storage.WriteData(node), node.GetName()
+    assert scene.Commit() == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,20 @@ def app() -> Any:
         sys.path.insert(0, str(MODULE.parent))
     importlib.import_module("CrossKEY")
     return application
+
+
+@pytest.fixture(autouse=True)
+def no_hidden_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What goes wrong in an observer or a slot is only printed, by VTK and by Qt alike; here it
+    fails the test."""
+    errors: list[str] = []
+
+    def hook(kind: Any, error: Any, trace: Any) -> None:
+        errors.append("".join(traceback.format_exception(kind, error, trace)))
+
+    monkeypatch.setattr(sys, "excepthook", hook)
+    yield
+    assert not errors, "\n".join(errors)
 
 
 @pytest.fixture

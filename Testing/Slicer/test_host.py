@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 
@@ -46,3 +50,12 @@ def test_selector_follows_the_scene(panel, scene, volumes):
     assert ui.iusSelector.currentNode() is None
     ui.iusSelector.setCurrentNode(mri)
     assert ui.iusSelector.currentNode() is mri
+
+
+@pytest.mark.parametrize("name", ["ScriptedLoadableModule", "parameterNodeWrapper", "i18n"])
+def test_slicers_own_files_are_in_use(app, name):
+    folder = os.environ.get("CROSSKEY_SLICER_PYTHON")
+    if not folder:
+        pytest.skip("CROSSKEY_SLICER_PYTHON names no folder of a Slicer installation")
+    file = sys.modules[f"slicer.{name}"].__file__
+    assert Path(file or "").is_relative_to(Path(folder) / "slicer")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import pytest
 from cases import choose, landmarks, make_volume, pose, registered, transform, world
 
 
@@ -27,6 +26,17 @@ def test_the_same_volume_twice(panel, volumes):
     assert "two different" in panel.ui.registerButton.toolTip
     choose(panel, mri, ius)
     assert panel.ui.registerButton.enabled
+
+
+def test_what_the_console_chooses_is_shown(panel, logic, volumes):
+    """And the other way round: two logics of one scene share the choices."""
+    other = logic()
+    other.parameters.ius, other.parameters.mri = volumes[1], volumes[0]
+    assert panel.ui.mriSelector.currentNode() is volumes[0]
+    assert panel.ui.registerButton.enabled
+    choose(panel, None, volumes[1])
+    assert other.parameters.mri is None
+    assert not panel.ui.registerButton.enabled
 
 
 def test_a_volume_without_an_image(panel, scene, volumes):
@@ -241,52 +251,3 @@ def wait_a_little(panel):
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
         slicer.app.processEvents()
-
-
-@pytest.mark.parametrize("answer", [False, True])
-def test_torch_is_installed_after_one_question(panel, volumes, wait, monkeypatch, answer):
-    import sys
-    import types
-
-    from CrossKEYSlicer import install
-
-    asked, installed = [], []
-
-    class PyTorchUtilsLogic:
-        def installTorch(self, **options):
-            installed.append(options)
-            monkeypatch.setattr(install, "torch_missing", lambda: False)
-            return types
-
-    extension = types.ModuleType("PyTorchUtils")
-    extension.PyTorchUtilsLogic = PyTorchUtilsLogic
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
-    monkeypatch.setattr(install, "torch_missing", lambda: True)
-    panel.ask = lambda question: asked.append(question) or answer
-    choose(panel, *volumes)
-    assert asked == []
-    panel.ui.registerButton.click()
-    wait(lambda: not panel.logic.busy)
-    assert len(asked) == 1
-    assert "PyTorch" in asked[0]
-    if answer:
-        assert installed == [{"askConfirmation": False, "torchVersionRequirement": ">=2.13"}]
-        assert panel.logic.job.state == "done"
-    else:
-        assert installed == []
-        assert panel.logic.job is None
-        assert "Nothing was installed" in panel.ui.statusLabel.text
-
-
-def test_torch_and_its_extension_missing(panel, volumes, monkeypatch):
-    import sys
-
-    from CrossKEYSlicer import install
-
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
-    monkeypatch.setattr(install, "torch_missing", lambda: True)
-    panel.ask = lambda question: pytest.fail("there is nothing to ask")
-    choose(panel, *volumes)
-    panel.ui.registerButton.click()
-    assert "Extensions Manager" in panel.ui.statusLabel.text
-    assert panel.logic.job is None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from cases import MODULE, ROOT, check_in_world, choose, make_volume, prepare, registered, world
+from cases import ROOT, check_in_world, choose, make_volume, prepare, registered, save, world
 
 
 def test_everything_survives_saving_and_opening(panel, scene, volumes, wait, tmp_path):
@@ -19,6 +18,7 @@ def test_everything_survives_saving_and_opening(panel, scene, volumes, wait, tmp
     registered(panel, wait, volumes)
     panel.ui.fadeSlider.value = 0.25
     panel.ui.fromPresentCheckBox.click()
+    panel.ui.deviceComboBox.currentText = "cpu"
     verdict, model = panel.ui.verdictLabel.text, panel.logic.parameters.modelPath
     after = world(volumes[1])
     save(scene, tmp_path)
@@ -33,6 +33,7 @@ def test_everything_survives_saving_and_opening(panel, scene, volumes, wait, tmp
     assert ui.matchTable.rowCount == 40
     assert ui.fadeSlider.value == 0.25
     assert ui.fromPresentCheckBox.checked
+    assert (ui.deviceComboBox.currentText, p.device) == ("cpu", "cpu")
     assert p.modelPath == model
     assert "own model" in ui.modelLabel.text
     np.testing.assert_allclose(world(ius), after, atol=1e-6)
@@ -47,20 +48,36 @@ def test_everything_survives_saving_and_opening(panel, scene, volumes, wait, tmp
     assert all(getattr(panel.logic.parameters, name) is node for name, node in nodes.items())
 
 
-def save(scene, folder):
-    """As Slicer's Save dialogue does it: each node into a file, then the scene."""
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
-        node = scene.GetNthNodeByClass(index, "vtkMRMLStorableNode")
-        if node.GetHideFromEditors() or not node.GetSaveWithScene():
-            continue
-        node.AddDefaultStorageNode()
-        storage = node.GetStorageNode()
-        if storage is None:
-            continue
-        extension = storage.GetDefaultWriteFileExtension()
-        storage.SetFileName(str(folder / f"node{index}.{extension}"))
-        assert storage.WriteData(node), node.GetName()
-    assert scene.Commit() == 1
+def test_a_panel_that_was_closed_is_tied_to_nothing(panel, scene, app):
+    """Otherwise it would go on writing into the scene beside the panel that follows it."""
+    parameters, ui = panel.logic.parameters, panel.ui
+    for _ in range(3):
+        scene.Clear(0)
+    writes = []
+    parameters.parameterNode.AddObserver("ModifiedEvent", lambda *_: writes.append(1))
+    ui.fromPresentCheckBox.click()
+    assert len(writes) == 1
+    app.moduleManager().unload("CrossKEY")
+    ui.fromPresentCheckBox.click()
+    assert len(writes) == 1
+    parameters.fade = 0.125
+    assert ui.fadeSlider.value == 0.5
+
+
+def test_a_panel_in_a_window_of_its_own(scene, volumes, worker, wait):
+    """As a developer makes one: ``CrossKEYWidget()``."""
+    from CrossKEYSlicer.widget import CrossKEYWidget
+
+    panel = CrossKEYWidget()
+    panel.logic.worker = worker()
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    wait(lambda: not panel.logic.busy)
+    assert panel.logic.job.state == "done"
+    scene.Clear(0)
+    assert panel.ui.mriSelector.currentNode() is None
+    panel.cleanup()
+    panel.parent.deleteLater()
 
 
 def test_scene_closed_in_the_middle(panel, scene, volumes, wait, worker, app):
@@ -91,27 +108,31 @@ def test_a_volume_deleted_in_the_middle(panel, scene, volumes, wait, worker):
     assert scene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode") == 0
 
 
-def test_reload_in_the_middle_leaves_no_process(panel, volumes, wait, worker, app):
-    """What Slicer's Reload does: clean the old panel up, run the file again, build a new one."""
+def test_reload_in_the_middle_leaves_no_process(panel, scene, volumes, wait, worker):
+    """By the button of Slicer's developer mode, with Slicer's own function behind it."""
+    import slicer
+
     panel.logic.worker = worker("slow")
     choose(panel, *volumes)
     panel.ui.registerButton.click()
     wait(lambda: panel.logic.job.stage == "keypoints")
-    pid = panel.logic.worker.pid
-    app.moduleManager().unload("CrossKEY")
+    pid, old = panel.logic.worker.pid, sys.modules["CrossKEYSlicer.logic"]
+    panel.onReload()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert panel.logic.job.state == "cancelled"
-    old = sys.modules["CrossKEYSlicer.logic"]
-    importlib.reload(sys.modules["CrossKEY"])
     assert sys.modules["CrossKEYSlicer.logic"] is not old
-    from host import load_module
-
-    _, fresh, window = load_module(MODULE)
+    fresh = slicer.modules.CrossKEYWidget
+    assert fresh is not panel
+    wait(lambda: fresh.ui.registerButton.visible)
+    assert not panel.ui.registerButton.visible
     assert fresh.ui.mriSelector.currentNode() is volumes[0]
-    assert fresh.ui.registerButton.enabled
+    fresh.logic.worker = worker()
+    fresh.ui.registerButton.click()
+    wait(lambda: not fresh.logic.busy)
+    assert fresh.logic.job.state == "done"
+    assert "Cancelled" not in fresh.ui.statusLabel.text
     fresh.cleanup()
-    window.deleteLater()
 
 
 QUIT = """

@@ -3,8 +3,8 @@
 The scene, its nodes and its logics are Slicer's own (slicer-core); the widgets are PySide6, dressed
 to look and refuse like PythonQt (`dress.py`), with stand-ins for the ctk and qMRML widgets that the
 panel uses (`widgets.py`). `scripted.py` and `parameter_nodes.py` stand in for those files of Slicer
-that slicer-core lacks. Set CROSSKEY_SLICER_PYTHON to the folder of a Slicer installation that holds
-`slicer/ScriptedLoadableModule.py` to run with Slicer's own files instead.
+that slicer-core lacks. To run with Slicer's own files instead, set CROSSKEY_SLICER_PYTHON to the
+folder `bin/Python` of a Slicer installation, which holds `slicer/ScriptedLoadableModule.py`.
 
 What this host shows is not a picture of the Slicer application.
 """

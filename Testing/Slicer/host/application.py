@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import tempfile
 import types
@@ -140,6 +141,7 @@ def start() -> Application:
     for name, cls in widgets.STAND_INS.items():
         setattr(ctk if name.startswith("ctk") else slicer, name, cls)
     sys.modules["ctk"] = ctk
+    slicer.qSlicerScriptedLoadableModuleWidget = qSlicerScriptedLoadableModuleWidget
     app = Application()
     slicer.app, slicer.mrmlScene = app, app.mrmlScene()
     slicer.modules = sys.modules["slicer.modules"] = types.ModuleType("slicer.modules")
@@ -156,22 +158,32 @@ def stand_in_files() -> None:
     from . import parameter_nodes, scripted
 
     i18n = types.ModuleType("slicer.i18n")
-    i18n.tr = lambda text, *_: text
+    i18n.tr = lambda text: text
     sys.modules["slicer.i18n"] = i18n
     sys.modules["slicer.ScriptedLoadableModule"] = scripted
     sys.modules["slicer.parameterNodeWrapper"] = parameter_nodes
 
 
 def use_own_files(folder: Path) -> None:
-    """Slicer's own files; `slicer.util` stays that of slicer-core."""
+    """Slicer's own files; `slicer.util` stays that of slicer-core, which is Slicer's own too."""
+    assert (folder / "ScriptedLoadableModule.py").is_file(), f"{OWN_FILES}: nothing in {folder}"
     slicer.__path__.append(str(folder))
-    for name in ("ctkDirectoryButton", "ctkDoubleSpinBox"):
-        setattr(sys.modules["ctk"], name, type(name, (), {}))
-    # A tree view that Slicer's parameter nodes name, and this panel does not have
-    tree = types.ModuleType("qSlicerSubjectHierarchyModuleWidgetsPythonQt")
-    tree.qMRMLSubjectHierarchyTreeView = type("qMRMLSubjectHierarchyTreeView", (), {})
-    sys.modules[tree.__name__] = tree
-    slicer.app.__class__.translate = staticmethod(lambda context, text: text)
+    text = "".join(file.read_text("utf-8") for file in folder.glob("parameterNodeWrapper/*.py"))
+    for package, name in re.findall(r"\b(ctk|slicer)\.(ctk\w+|qMRML\w+|qSlicer\w+)", text):
+        if not hasattr(sys.modules[package], name):
+            setattr(sys.modules[package], name, unavailable(name))
+    for package, name in re.findall(r"^from (\w+PythonQt) import (\w+)", text, re.MULTILINE):
+        module = sys.modules.setdefault(package, types.ModuleType(package))
+        setattr(module, name, unavailable(name))
+
+
+def unavailable(name: str) -> type:
+    """A widget that Slicer's own files name and this host does not have: no panel gets one."""
+
+    def refuse(self: object, *_: Any) -> None:
+        raise NotImplementedError(f"the host has no stand-in for {name}")
+
+    return type(name, (), {"__init__": refuse})
 
 
 def quiet(kind: Any, context: Any, message: str) -> None:
@@ -179,6 +191,25 @@ def quiet(kind: Any, context: Any, message: str) -> None:
     expected = ("No such s", "QObject::connect", "propagateSizeHints")
     if not any(words in message for words in expected):
         print(f"Qt: {message}", file=sys.stderr)
+
+
+class qSlicerScriptedLoadableModuleWidget(widgets.qMRMLWidget):
+    """A panel's place in the application: makes the panel, and makes it anew on "Reload"."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self.setLayout(QtWidgets.QVBoxLayout())
+        self.setMRMLScene(slicer.mrmlScene)
+        self.reload()
+
+    def self(self) -> Any:
+        return self._panel
+
+    def reload(self) -> None:
+        self._panel = getattr(sys.modules[self._name], self._name + "Widget")(self)
+        setattr(slicer.modules, self._name + "Widget", self._panel)
+        self._panel.setup()
 
 
 def load_module(path: Path) -> tuple[types.ModuleType, Any, QtWidgets.QWidget]:
@@ -194,11 +225,6 @@ def load_module(path: Path) -> tuple[types.ModuleType, Any, QtWidgets.QWidget]:
     declared = types.SimpleNamespace(path=str(path), title="", categories=[], icon=None)
     setattr(slicer.modules, name.lower(), declared)
     getattr(module, name)(declared)
-    window = widgets.qMRMLWidget()
-    window.setLayout(QtWidgets.QVBoxLayout())
-    window.setMRMLScene(slicer.mrmlScene)
-    panel = getattr(module, name + "Widget")(window)
-    panel.setup()
-    declared.widgetRepresentation = lambda: types.SimpleNamespace(self=lambda: panel)
-    setattr(slicer.modules, name + "Widget", panel)
-    return module, panel, window
+    window = qSlicerScriptedLoadableModuleWidget(name)
+    declared.widgetRepresentation = lambda: window
+    return module, window.self(), window

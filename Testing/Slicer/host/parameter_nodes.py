@@ -1,8 +1,9 @@
 """Stands in for `slicer.parameterNodeWrapper`: typed values kept in a scripted module node.
 
 Covers numbers, text, truth values and nodes, with `Choice` and `WithinRange`, and the widgets that
-the panel ties to them. Like Slicer's own it refuses values of the wrong type, and pairs of a type
-and a widget that it does not know.
+the panel ties to them. As Slicer's own it refuses values of the wrong type, and pairs of a type and
+a widget that it does not know; it writes defaults at once; it keeps what it has read until the node
+is modified; and its ``connectGui`` returns no tag to disconnect by.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import vtk
 from . import widgets
 
 __all__ = ["Choice", "WithinRange", "parameterNodeWrapper"]
+
+MODIFIED = vtk.vtkCommand.ModifiedEvent
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ class Parameter:
         return issubclass(self.kind, slicer.vtkMRMLNode)
 
     def read(self, node: Any) -> Any:
+        if not node.HasParameter(self.name):
+            self.write(node, self.default)
         if self.is_node:
             return node.GetNodeReference(self.name)
-        if not node.HasParameter(self.name):
-            return self.default
         text = node.GetParameter(self.name)
         return text == "True" if self.kind is bool else self.kind(text)
 
@@ -66,10 +69,9 @@ class Parameter:
             raise TypeError(f"{self.name} takes {self.kind.__name__}, got {value!r}")
         for limit in self.limits:
             limit.check(value)
+        node.SetParameter(self.name, "" if self.is_node else str(value))
         if self.is_node:
             node.SetNodeReferenceID(self.name, value.GetID() if value else None)
-        else:
-            node.SetParameter(self.name, str(value))
 
 
 def tie(parameter: Parameter, widget: Any) -> tuple[Any, typing.Callable, typing.Callable]:
@@ -105,8 +107,8 @@ def parameterNodeWrapper(cls: type) -> type:
 
 def as_property(parameter: Parameter) -> property:
     return property(
-        lambda self: parameter.read(self.parameterNode),
-        lambda self, value: parameter.write(self.parameterNode, value),
+        lambda self: self._kept[parameter.name],
+        lambda self, value: self._write(parameter, value),
     )
 
 
@@ -118,29 +120,39 @@ class Wrapper:
     def __init__(self, parameterNode: Any) -> None:
         self.parameterNode = parameterNode
         self._ties: dict[int, list[tuple]] = {}
-        self._observer: int | None = None
+        self._tags = 0
         self._updating = False
+        self._read()
+        parameterNode.AddObserver(MODIFIED, lambda *_: self._read())
 
-    def connectGui(self, ui: Any) -> int:
+    def connectGui(self, ui: Any) -> None:
         """Tie every widget that names a parameter in its property SlicerParameterName."""
         named = [(w.property("SlicerParameterName"), w) for w in vars(ui).values()]
+        self.connectParametersToGui({name: widget for name, widget in named if name})
+
+    def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         tied = []
-        for name, widget in named:
-            if name:
-                signal, read, write = tie(self.parameters[name], widget)
-                write(getattr(self, name))
-                tied.append((name, signal, self._follow(name, read), write))
-                signal.connect(tied[-1][2])
-        tag = len(self._ties)
+        for name, widget in mapping.items():
+            signal, read, write = tie(self.parameters[name], widget)
+            write(getattr(self, name))
+            tied.append((name, signal, self._follow(name, read), write))
+            signal.connect(tied[-1][2])
+        tag, self._tags = self._tags, self._tags + 1
         self._ties[tag] = tied
-        if self._observer is None:
-            event = vtk.vtkCommand.ModifiedEvent
-            self._observer = self.parameterNode.AddObserver(event, lambda *_: self._show())
+        self.parameterNode.AddObserver(MODIFIED, lambda *_: self._show())
         return tag
 
-    def disconnectGui(self, tag: int) -> None:
+    def disconnectGui(self, tag: Any) -> None:
         for _, signal, follow, _ in self._ties.pop(tag, []):
             signal.disconnect(follow)
+
+    def _read(self) -> None:
+        self._kept = {p.name: p.read(self.parameterNode) for p in self.parameters.values()}
+
+    def _write(self, parameter: Parameter, value: Any) -> None:
+        with slicer.util.NodeModify(self.parameterNode):
+            parameter.write(self.parameterNode, value)
+            self._kept[parameter.name] = parameter.read(self.parameterNode)
 
     def _follow(self, name: str, read: typing.Callable) -> typing.Callable:
         def follow(*_: Any) -> None:

@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "ScriptedLoadableModuleTest",
     "ScriptedLoadableModuleWidget",
 ]
+
+UNLOADED = "moduleAboutToBeUnloaded(QString)"
 
 
 class ScriptedLoadableModule:
@@ -31,15 +34,20 @@ class ScriptedLoadableModule:
 
 
 class ScriptedLoadableModuleWidget:
+    """Without a parent it makes its own window and builds itself, as Slicer's does."""
+
     def __init__(self, parent: Any = None) -> None:
         super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Widget")
-        self.parent = parent
-        self.layout = parent.layout()
-        slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._unloading)
+        self.parent = parent or self._window()
+        self.layout = self.parent.layout()
+        if not parent:
+            self.setup()
+            self.parent.show()
+        slicer.app.moduleManager().connect(UNLOADED, self._onModuleAboutToBeUnloaded)
 
     def resourcePath(self, name: str) -> str:
-        folder = Path(getattr(slicer.modules, self.moduleName.lower()).path).parent
+        folder = Path(slicer.util.modulePath(self.moduleName)).parent
         return str(folder / "Resources" / name)
 
     def setup(self) -> None:
@@ -51,9 +59,16 @@ class ScriptedLoadableModuleWidget:
     def onReload(self) -> None:
         slicer.util.reloadScriptedModule(self.moduleName)
 
-    def _unloading(self, name: str) -> None:
+    def _window(self) -> Any:
+        window = slicer.qMRMLWidget()
+        window.setLayout(qt.QVBoxLayout())
+        window.setMRMLScene(slicer.mrmlScene)
+        return window
+
+    def _onModuleAboutToBeUnloaded(self, name: str) -> None:
         if name == self.moduleName:
             self.cleanup()
+            slicer.app.moduleManager().disconnect(UNLOADED, self._onModuleAboutToBeUnloaded)
 
 
 class ScriptedLoadableModuleLogic:
@@ -63,7 +78,11 @@ class ScriptedLoadableModuleLogic:
 
     def getParameterNode(self) -> slicer.vtkMRMLScriptedModuleNode:
         found = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
-        return found or slicer.mrmlScene.AddNode(self.createParameterNode())
+        if found is None:
+            return slicer.mrmlScene.AddNode(self.createParameterNode())
+        if found.GetAttribute("ModuleName") != self.moduleName:  # closing a scene removes it
+            found.SetAttribute("ModuleName", self.moduleName)
+        return found
 
     def createParameterNode(self) -> slicer.vtkMRMLScriptedModuleNode:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")

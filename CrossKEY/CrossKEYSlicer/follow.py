@@ -1,0 +1,59 @@
+"""Keypoints and match lines go along when a tracker or a person moves MRI or ultrasound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.util import VTKObservationMixin
+
+from . import applied, result_nodes
+from .parameters import CrossKEYParameters
+
+PAUSE_MS = 50  # trackers report more often than anybody can see
+
+
+class MatchFollower(VTKObservationMixin):
+    """Watches the two volumes that the matches belong to, whatever is chosen since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parameters: CrossKEYParameters | None = None
+        self._watched: tuple[Any, ...] = ()
+        self._in_place = False
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(PAUSE_MS)
+        self._timer.timeout.connect(self._place)
+
+    def follow(self, parameters: CrossKEYParameters) -> None:
+        self._parameters = parameters
+        volumes = (parameters.registeredMri, parameters.registeredIus)
+        if volumes == self._watched:
+            return
+        self.removeObservers()
+        self._watched = volumes
+        event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        for volume in filter(None, volumes):
+            self.addObserver(volume, event, self._moved)
+        self._moved()
+
+    def stop(self) -> None:
+        self._timer.stop()
+        self.removeObservers()
+        self._watched, self._parameters = (), None
+
+    def _moved(self, *_args: Any) -> None:
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def _place(self) -> None:
+        parameters = self._parameters
+        if parameters is None:
+            return
+        result_nodes.place_matches(parameters)
+        in_place = applied.in_place(parameters) is not None
+        if in_place != self._in_place:
+            self._in_place = in_place
+            parameters.parameterNode.Modified()  # the verdict is another one now
