@@ -137,21 +137,26 @@ def _most_similar(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Best similarity and its pool index for each query; -inf where nothing is allowed.
 
-    Tiled over the pool, so memory does not grow with it. Queries run along the rows of a tile: a
-    maximum down its columns is twice as fast as one along its rows.
+    Tiled over the pool, so memory does not grow with it. A tile only tells its maxima, down its
+    columns; where a maximum lies is looked up in the one tile that won, which is several times
+    faster than to carry the place along.
     """
-    best = torch.full((len(queries),), -torch.inf, device=queries.device)
-    index = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     step = max(1, _TILE_ELEMENTS // max(1, len(queries)))
-    for start in range(0, len(pool), step):
+    everyone = torch.arange(len(queries), device=queries.device)
+
+    def tile(start: int, rows: torch.Tensor) -> torch.Tensor:
         stop = min(start + step, len(pool))
-        similarity = (pool[start:stop] @ queries.T).float()
+        similarity = (pool[start:stop] @ queries[rows].T).float()
         if allowed is not None:
-            similarity.masked_fill_(~allowed(start, stop), -torch.inf)
-        tile_best, tile_index = similarity.max(dim=0)
-        better = tile_best > best
-        best = torch.where(better, tile_best, best)
-        index = torch.where(better, tile_index + start, index)
+            similarity.masked_fill_(~allowed(start, stop)[:, rows], -torch.inf)
+        return similarity
+
+    starts = range(0, len(pool), step)
+    best, winner = torch.stack([tile(start, everyone).amax(0) for start in starts]).max(0)
+    index = torch.zeros_like(winner)
+    for number in winner.unique().tolist():
+        rows = (winner == number).nonzero().squeeze(1)
+        index[rows] = tile(starts[number], rows).argmax(0) + starts[number]
     return best, index
 
 

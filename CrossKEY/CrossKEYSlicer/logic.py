@@ -99,10 +99,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             Problem: it cannot be done; the text says why.
         """
         self._checkIdle()
-        parameters = self.parameters
-        parameters.mri, parameters.ius, parameters.fromPresent = mri, ius, fromPresent
-        if transform is not None:
-            parameters.transform = transform
+        chosen = {"mri": mri, "ius": ius, "fromPresent": fromPresent}
+        self._choose(**chosen, **({} if transform is None else {"transform": transform}))
         self.startRegistration()
         return self._wait()
 
@@ -122,13 +120,26 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             Problem: it cannot be done; the text says why.
         """
         self._checkIdle()
-        parameters = self.parameters
-        parameters.mri, parameters.minutes = mri, float(minutes)
+        if len(others) > 2:
+            raise Problem(_("At most two more contrasts can be used."))
         second, third = [*others, None, None][:2]
-        parameters.secondContrast, parameters.thirdContrast = second, third
-        parameters.syntheticFolder = str(syntheticFolder)
+        self._choose(mri=mri, secondContrast=second, thirdContrast=third)
+        self._choose(minutes=minutes, syntheticFolder=str(syntheticFolder))
         self.startPreparation()
         return self._wait()
+
+    def _choose(self, **choices: Any) -> None:
+        """Set parameters.
+
+        Raises:
+            Problem: a value that one cannot take.
+        """
+        for name, value in choices.items():
+            try:
+                setattr(self.parameters, name, value)
+            except (TypeError, ValueError) as error:
+                text = _("{name} cannot be {value}: {error}")
+                raise Problem(text.format(name=name, value=value, error=error)) from error
 
     def evaluate(self, mriLandmarks: Any = None, iusLandmarks: Any = None) -> dict[str, float]:
         """Mean landmark distance in mm: ``before`` and ``after``, and the ``count`` of pairs.

@@ -141,3 +141,16 @@ def test_the_real_command_finds_the_library(scene):
 
     assert process.worker_command()[0] == sys.executable
     assert os.path.isfile(os.path.join(process.library_folder(), "CrossKEYLib", "worker.py"))
+
+
+def test_choices_that_cannot_be_are_told_in_a_sentence(panel, volumes):
+    from CrossKEYSlicer.problem import Problem
+
+    logic = panel.logic
+    with pytest.raises(Problem, match=r"^minutes cannot be 0\.01: "):
+        logic.prepare(volumes[0], minutes=0.01)
+    with pytest.raises(Problem, match="ius cannot be here"):
+        logic.register(volumes[0], "here")
+    with pytest.raises(Problem, match="At most two more"):
+        logic.prepare(volumes[0], others=volumes * 2)
+    assert not logic.busy

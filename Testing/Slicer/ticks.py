@@ -1,0 +1,59 @@
+"""A timer in the event loop: how long Slicer would not have answered, and what it did meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+INTERVAL_MS = 10
+
+
+class Ticks:
+    """Between two ticks passes what the event loop was kept from answering.
+
+    Wall-clock time on a computer that other programs keep busy says little about the panel; the
+    processor time of the thread that runs the event loop is the panel's own doing.
+
+    Attributes:
+        wall_ms, own_ms: between ticks, over all spans; own is processor time of this thread.
+        spans_s: wall-clock time of each span.
+    """
+
+    def __init__(self) -> None:
+        self.wall_ms, self.own_ms = np.empty(0), np.empty(0)
+        self.spans_s: list[float] = []
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """A span of time; the timer runs in it."""
+        import qt
+
+        times: list[tuple[float, float]] = []
+
+        def tick() -> None:
+            times.append((time.monotonic(), time.thread_time()))
+
+        timer = qt.QTimer()
+        timer.setInterval(INTERVAL_MS)
+        timer.timeout.connect(tick)
+        timer.start()
+        tick()
+        yield
+        tick()
+        timer.stop()
+        wall, own = 1000 * np.diff(np.array(times), axis=0).T
+        self.wall_ms, self.own_ms = np.append(self.wall_ms, wall), np.append(self.own_ms, own)
+        self.spans_s.append(times[-1][0] - times[0][0])
+
+    def figures(self) -> dict[str, float | list[float]]:
+        return {
+            "seconds": [round(span, 1) for span in self.spans_s],
+            "ticks": len(self.wall_ms),
+            "median_ms": round(float(np.median(self.wall_ms)), 1),
+            "longest_ms": round(float(self.wall_ms.max()), 1),
+            "over_100_ms": int((self.wall_ms > 100).sum()),
+            "longest_own_ms": round(float(self.own_ms.max()), 1),
+        }
