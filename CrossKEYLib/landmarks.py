@@ -86,7 +86,7 @@ def locate_points(
     described = vectors(here, points, config)
     tables = places(here, config), places(there, config)
     if method == "nearest":
-        return nearest(points, described, *tables)
+        return nearest(points, described, *tables, here.spacing_mm)
     if method != "fixed_point":
         raise InputError(f"method {method!r} is unknown; use fixed_point or nearest")
     return fixed_point(points, described, *tables, config.fixed_point, here.spacing_mm)

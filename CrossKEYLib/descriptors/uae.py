@@ -188,7 +188,7 @@ def embed(
             place = [slice(c.start // stride, c.stop // stride) for c in core]
             unit = F.normalize(found[(0, slice(None), *inner)].float(), dim=0)
             head[(slice(None), *place)] = unit.half()
-    shown = gaussian(seen, 2.0) > DARKEST  # noise of the air around a head is no place
+    shown = filled & (gaussian(seen, 2.0) > DARKEST)  # noise of the air around a head is no place
     return Embedding(heads[0], heads[1], heads[2], box, shown[::2, ::2, ::2])
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from training_phantoms import texture
 
-from CrossKEYLib.descriptors.uae import UAEConfig, UAENetwork
+from CrossKEYLib.descriptors.uae import STRIDES, Embedding, UAEConfig, UAENetwork, embed
 from CrossKEYLib.training.universal import UniversalTrainConfig
 from CrossKEYLib.training.views import Subject, read_subject
 from CrossKEYLib.universal import UniversalModel
+from CrossKEYLib.volume import Grid, Volume, gaussian
 
 NETWORK = UAEConfig(width=4, fine_dims=8, coarse_dims=8, semantic_dims=4)
 WIDER = UAEConfig(width=8)
@@ -59,6 +63,28 @@ def settled_network(config: UAEConfig = WIDER) -> UAENetwork:
 
 def settled_model() -> UniversalModel:
     return UniversalModel(settled_network(), "settled")
+
+
+class OffsetModel(UniversalModel):
+    """Stands for a trained network, which these tests cannot wait for: a place is described by
+    the smoothed intensities at random offsets around it, nearer ones for the fine head."""
+
+    def __init__(self) -> None:
+        super().__init__(small_network(), "offsets")
+
+    def embed(self, volume: Volume) -> Embedding:
+        found = embed(self.network.eval(), volume)
+        heads = []
+        for dims, stride, reach in zip((48, 32, 16), STRIDES, (7.0, 14.0, 10.0), strict=True):
+            generator = torch.Generator().manual_seed(stride)
+            offsets = reach * torch.randn(dims, 3, generator=generator)
+            smooth = volume.replaced(gaussian(volume.array, 1.0 + reach / 7))
+            shape = [n // stride for n in found.grid.shape]
+            cells = Grid((shape[0], shape[1], shape[2]), found.affine(stride)).points()
+            values = torch.stack([smooth.sample(cells + offset) for offset in offsets])
+            values = values - values.mean(0)
+            heads.append(F.normalize(values, dim=0))
+        return replace(found, fine=heads[0], coarse=heads[1], semantic=heads[2])
 
 
 def small_subject(seed: int = 0, labelled: bool = True, size: int = 56) -> Subject:
