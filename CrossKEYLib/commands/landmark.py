@@ -57,10 +57,10 @@ def landmark(
     with display() as shown:
         shown.stage("reading")
         given, labels = read_markups(points)
-        pair = [Volume.read(path).to(place) for path in (from_image, to_image)]
+        here, there = (Volume.read(path).to(place) for path in (from_image, to_image))
         loaded = UniversalModel.load(model).to(place)
         shown.stage("finding the points")
-        found = propagate(*pair, given, loaded, method=method.value)
+        found = propagate(here, there, given, loaded, method=method.value)
         names = [label or str(n) for n, label in enumerate(labels, 1)]
         notes = [
             f"similarity {score:.2f}, spread {spread:.1f} mm"

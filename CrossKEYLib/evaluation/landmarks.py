@@ -190,7 +190,7 @@ def table(outcomes: Sequence[dict]) -> str:
         else:
             errors = np.array([np.inf if o["tre_mm"] is None else o["tre_mm"] for o in part])
         near = f"{100 * (errors <= SUCCESS_MM).mean():.0f} % of {len(errors)}"
-        figures = (errors.mean(), np.median(errors), np.quantile(errors, 0.95))
+        figures = (errors.mean(), np.median(errors), np.quantile(errors, 0.95, method="higher"))
         rows.append(
             f"| {task} | {method} | "
             + " | ".join(f"{figure:.2f} mm" for figure in figures)
@@ -217,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(contrasts) > 1:
         outcomes += contrast_errors(contrasts, model, args.seeds)
     if args.atlas and args.labels and args.subject:
-        heads = (Volume.read(path) for path in (args.atlas, args.labels, args.subject))
-        outcomes += atlas_errors(*heads, model, args.seeds)
+        atlas, labels, subject = map(Volume.read, (args.atlas, args.labels, args.subject))
+        outcomes += atlas_errors(atlas, labels, subject, model, args.seeds)
     if outcomes:
         print(table(outcomes), flush=True)
     if len(contrasts) > 1:

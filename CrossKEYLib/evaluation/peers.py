@@ -5,10 +5,12 @@ Both start from where the images lie and return ``T_fixed_moving`` (4x4, RAS mm)
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,7 +31,9 @@ def mutual_information(fixed: Volume, moving: Volume, seed: int = 0) -> Matrix:
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(0.2, seed + 1)
     images = [_image(volume) for volume in (fixed, moving)]
-    for image, mask in zip(images, (method.SetMetricFixedMask, method.SetMetricMovingMask)):
+    for image, mask in zip(
+        images, (method.SetMetricFixedMask, method.SetMetricMovingMask), strict=True
+    ):
         mask(image > 0)
     start = sitk.Euler3DTransform()
     start.SetCenter((LPS[:3, :3] @ fixed.centre_ras).tolist())
@@ -48,32 +52,28 @@ def mutual_information(fixed: Volume, moving: Volume, seed: int = 0) -> Matrix:
 
 def has_elastix() -> bool:
     """Whether the package itk-elastix is installed."""
-    return find_spec("itk") is not None and find_spec("itk.ElastixRegistrationMethodPython") is None
+    try:
+        return bool(version("itk-elastix"))
+    except PackageNotFoundError:
+        return False
 
 
 def elastix(fixed: Volume, moving: Volume) -> Matrix:
     """The default rigid parameter map of elastix (Klein et al. 2010): advanced Mattes mutual
     information, adaptive stochastic gradient descent, four levels."""
-    import itk  # an optional peer
-
-    with tempfile.TemporaryDirectory() as folder:
-        images: list[Any] = []
-        for name, volume in (("fixed", fixed), ("moving", moving)):
-            path = Path(folder) / f"{name}.nii.gz"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = [folder / "fixed.nii.gz", folder / "moving.nii.gz", folder / "found.json"]
+        for path, volume in zip(paths, (fixed, moving), strict=False):
             sitk.WriteImage(_image(volume), str(path))
-            images.append(itk.imread(str(path), itk.F))
-    settings = itk.ParameterObject.New()
-    settings.AddParameterMap(itk.ParameterObject.GetDefaultParameterMap("rigid"))
-    try:
-        _, found = itk.elastix_registration_method(
-            *images, parameter_object=settings, log_to_console=False
-        )
-    except RuntimeError:  # too few samples map inside
-        return np.eye(4)
-    values = found.GetParameterMap(0)
+        command = [sys.executable, "-m", "CrossKEYLib.evaluation.elastix_process"]
+        done = subprocess.run([*command, *map(str, paths)], capture_output=True)
+        if done.returncode or not paths[2].exists():  # too few samples map inside
+            return np.eye(4)
+        found = json.loads(paths[2].read_text(encoding="utf-8"))
     result = sitk.Euler3DTransform()
-    result.SetCenter([float(v) for v in values["CenterOfRotationPoint"]])
-    result.SetParameters([float(v) for v in values["TransformParameters"]])
+    result.SetCenter(found["centre"])
+    result.SetParameters(found["parameters"])
     return _matrix(result)
 
 

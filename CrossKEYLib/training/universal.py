@@ -96,7 +96,6 @@ def train_universal(
     if not subjects:
         raise InputError("training needs at least one patient")
     device = next(network.parameters()).device
-    network.to(memory_format=torch.channels_last_3d)
     rank, world = distributed.join(device)
     return _Run(network, subjects, config, seed, checkpoint, identity, report, rank, world).go()
 
@@ -232,10 +231,10 @@ def _read(maps: Maps, pairs: Sequence[ViewPair]) -> list[_Read]:
     for n, (pair, side) in enumerate((pair, side) for pair in pairs for side in (0, 1)):
         elsewhere = pair.elsewhere[side]
         where = torch.cat([pair.points[side], elsewhere]).to(device)
-        heads = [
+        fine, coarse, semantic = (
             F.normalize(sample_at(head[n].float(), where / stride).T, dim=1)
             for head, stride in zip(maps, STRIDES, strict=True)
-        ]
+        )
         far = pair.views[side].place_of(elsewhere)
         labels = pair.subject.labels
         if labels is not None:
@@ -243,5 +242,6 @@ def _read(maps: Maps, pairs: Sequence[ViewPair]) -> list[_Read]:
             last = torch.tensor(labels.shape) - 1
             k, j, i = places.clamp_min(0).minimum(last).T
             labels = labels[k, j, i].long().to(device)
-        found.append(_Read(*heads, pair.places.to(device), far.to(device), labels))
+        points = pair.places.to(device)
+        found.append(_Read(fine, coarse, semantic, points, far.to(device), labels))
     return found
