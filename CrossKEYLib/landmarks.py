@@ -17,12 +17,13 @@ from .descriptors.uae import Embedding
 from .errors import InputError
 from .estimation import RigidResult, estimate_rigid
 from .fixed_point import FixedPointConfig, Located, fixed_point, nearest
-from .matching import match
+from .matching import Prior, match
 from .model import Described
 from .transform import Matrix
 from .universal import UniversalModel
 from .volume import Volume
 
+SPARSE_MM = 4.0  # between the fixed image's places in the first pass, which searches everywhere
 Method = Literal["fixed_point", "nearest"]
 
 
@@ -36,6 +37,7 @@ class LandmarkConfig:
     fixed_point: FixedPointConfig = field(default_factory=FixedPointConfig)
     keypoints: int = 3000  # of the moving image, for registration
     passes: int = 2  # the last ones embed the moving image as the estimate before lays it
+    capture_radius_mm: float = 15.0  # around that estimate
     match: MatchConfig = field(default_factory=lambda: MatchConfig(cycle_tolerance_mm=5.0))
     estimate: EstimateConfig = field(default_factory=EstimateConfig)
 
@@ -136,15 +138,17 @@ def register_embedded(
     """
     model, config = model or UniversalModel.load(), config or LandmarkConfig()
     generator = torch.Generator().manual_seed(seed)
-    table = _thinned(places(model.embed(fixed), config), 4.0)
+    dense = places(model.embed(fixed), config)
     before: Matrix = np.eye(4)
     best: RigidResult | None = None
     for step in range(max(1, config.passes)):
-        last = step == config.passes - 1
+        first, last = step == 0, step == config.passes - 1
+        table = _thinned(dense, SPARSE_MM) if first else dense
+        prior = None if first else Prior(np.eye(4), config.capture_radius_mm)
         described = places(model.embed(moving.moved(before)), config)
         few = torch.randperm(len(described), generator=generator)[: config.keypoints]
-        points, moving_vectors = described.points[few], described.descriptors[few]
-        matches = match(table.descriptors, moving_vectors, table.points, points, config.match)
+        points, own = described.points[few], described.descriptors[few]
+        matches = match(table.descriptors, own, table.points, points, config.match, prior)
         a, b = matches.indices.T
         estimate = replace(config.estimate, transform=transform if last else "rigid")
         result = estimate_rigid(table.points[a], points[b], estimate, generator, matches.scores)

@@ -134,7 +134,8 @@ class _Run(Run):
         losses = []
         for n, view in enumerate(views):
             mate = views[n ^ 1]  # the other view of the pair
-            others = [v for m, v in enumerate(views) if m // 2 != n // 2]
+            own = pairs[n // 2].subject
+            others = [v for m, v in enumerate(views) if pairs[m // 2].subject is not own]
             losses.append(self._appearance(view, mate, others))
         total = torch.stack(losses).sum() / len(pairs)
         known = [view for view in views if view.labels is not None]

@@ -167,7 +167,7 @@ def common_points(
 
 def sample_at(channels: torch.Tensor, ijk: torch.Tensor) -> torch.Tensor:
     """Interpolate ``channels [C, K, J, I]`` at index positions ``[N, 3]``; ``[C, N]``."""
-    size = torch.tensor(channels.shape[:0:-1], dtype=torch.float32)
+    size = torch.tensor(channels.shape[:0:-1], dtype=torch.float32, device=ijk.device)
     grid = ijk.float() * (2 / (size - 1)) - 1
     found = F.grid_sample(
         channels[None], grid[None, None, None].to(channels.dtype), align_corners=True

@@ -14,6 +14,7 @@ from universal_phantoms import BRIEF, NETWORK, small_network, small_subject
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.files import write_volume
 from CrossKEYLib.model import Model
+from CrossKEYLib.training.embedding_losses import appearance
 from CrossKEYLib.training.pretrain_universal import pretrain_universal, read_plan
 from CrossKEYLib.training.train import Progress
 from CrossKEYLib.training.universal import UniversalTrainConfig, train_universal
@@ -83,6 +84,22 @@ def test_labels_pull_the_semantic_head(subjects):
     assert moved(BRIEF, subjects)
     assert not moved(BRIEF, subjects[1:])
     assert not moved(replace(BRIEF, semantic_weight=0.0), subjects)
+
+
+def test_a_patient_is_no_negative_of_itself(subjects, monkeypatch):
+    """Two pairs of one patient in a step show the same anatomy; two patients do not."""
+    counts = []
+
+    def watching(queries, keys, candidates, near, others, *rest):
+        counts.append(len(others))
+        return appearance(queries, keys, candidates, near, others, *rest)
+
+    monkeypatch.setattr("CrossKEYLib.training.universal.appearance", watching)
+    trained(subjects[:1], replace(BRIEF, steps=1))
+    assert set(counts) == {0}
+    counts.clear()
+    trained(subjects, replace(BRIEF, steps=1))
+    assert set(counts) == {BRIEF.others}
 
 
 def test_one_patient_is_enough_and_none_is_not(subjects):
