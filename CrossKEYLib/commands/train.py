@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError
 from .common import (
     DONE,
     Contrasts,
@@ -103,18 +102,23 @@ def pretrain(
     from ..training.checkpoint import checkpoint_beside
     from ..training.pretrain import pretrain as run
     from ..training.pretrain_universal import pretrain_universal
+    from ..universal import UniversalModel
 
     outputs.check_file(output, (".pt",))
     checkpoint = checkpoint_beside(output)
-    if kind is Kind.uae and model is not None:
-        raise InputError("--model: a universal embedding is trained from untrained weights only")
     place = machine(device, threads)
     shared = {"device": place, "seed": seed, "checkpoint": checkpoint}
     with display() as shown:
         shown.stage("reading")
         if kind is Kind.uae:
             made = pretrain_universal(
-                data, output, minutes=minutes, steps=steps, report=shown.training, **shared
+                data,
+                output,
+                start=None if model is None else UniversalModel.load(model),
+                minutes=minutes,
+                steps=steps,
+                report=shown.training,
+                **shared,
             )
         else:
             made = run(

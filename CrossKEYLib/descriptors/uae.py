@@ -27,6 +27,7 @@ from ..volume import Grid, Volume, gaussian, rescaled, sample_channels
 
 STRIDES = (2, 8, 4)  # voxels of the input per cell of the fine, coarse and semantic head
 COARSEST = 8
+BLOCK = 4  # voxels, of the search for what an image fills
 MOMENTUM = 0.05  # of the statistics
 DIMMEST = 1e-3  # of the voxels that the image fills, as in training
 DARKEST = 0.03  # smoothed intensity of what counts as image
@@ -112,10 +113,11 @@ def _upsampled(x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """A volume, described everywhere: unit vectors per head.
+    """A volume, described everywhere; `at` reads it.
 
     Attributes:
-        fine, coarse, semantic: ``[D, K, J, I]`` at strides 2, 8 and 4 of the grid, half precision.
+        fine, coarse, semantic: ``[D, K, J, I]`` at strides 2, 8 and 4 of the grid, half precision,
+            not normalised.
         grid: isotropic, along the RAS axes, that the network saw.
         filled: ``[K, J, I]`` bool, cells of the fine head that lie in the image.
     """
@@ -169,8 +171,11 @@ def embed(
     """
     scaled = rescaled(volume)
     box = _box(scaled, network.config.spacing_mm)
-    filled = scaled.replaced((scaled.array > 0).float()).resample(box).array > 0.5
-    seen = torch.where(filled, scaled.resample(box).array.clamp_min(DIMMEST), 0)
+    smooth = scaled.smoothed(network.config.spacing_mm).array
+    channels = torch.stack([smooth, (scaled.array > 0).float()])
+    value, share = sample_channels(channels, volume.ras_to_ijk, box.points(volume.device))
+    filled = share > 0.5
+    seen = torch.where(filled, value.clamp_min(DIMMEST), 0)
     x = torch.stack([seen, filled.float()])
     heads = [
         seen.new_empty((dims, *(n // stride for n in box.shape)), dtype=torch.float16)
@@ -186,17 +191,19 @@ def embed(
                 for c, t in zip(core, tile, strict=True)
             ]
             place = [slice(c.start // stride, c.stop // stride) for c in core]
-            unit = F.normalize(found[(0, slice(None), *inner)].float(), dim=0)
-            head[(slice(None), *place)] = unit.half()
+            head[(slice(None), *place)] = found[(0, slice(None), *inner)]
     shown = filled & (gaussian(seen, 2.0) > DARKEST)  # noise of the air around a head is no place
     return Embedding(heads[0], heads[1], heads[2], box, shown[::2, ::2, ::2])
 
 
 def _box(scaled: Volume, spacing_mm: float) -> Grid:
     """The grid along the RAS axes that holds what is not empty, in whole cells of every head."""
-    there = (scaled.array > 0).nonzero()
-    there = there[:: max(1, len(there) // 500_000)].float()
-    points = scaled.points_ras(there).cpu().numpy()
+    filled = (scaled.array > 0).float()[None, None]
+    blocks = F.max_pool3d(filled, BLOCK, ceil_mode=True)[0, 0].nonzero()  # far fewer than voxels
+    last = torch.tensor(scaled.shape, device=blocks.device) - 1
+    ends = torch.cartesian_prod(*[torch.tensor([0, BLOCK - 1])] * 3).to(blocks.device)
+    corners = (BLOCK * blocks[:, None] + ends).minimum(last).flatten(0, 1)
+    points = scaled.points_ras(corners.float()).cpu().numpy()
     return Grid.around(points, spacing_mm, 2 * spacing_mm, lattice_mm=COARSEST * spacing_mm)
 
 

@@ -22,6 +22,7 @@ from .views import Subject, read_subject
 
 SECTIONS = ("network", "training", "patients")
 KEYS = ("name", "images", "labels")
+RESTART = 0.5  # of the learning rate, for weights that are trained already
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def pretrain_universal(
     data: Path,
     output: Path,
     *,
+    start: UniversalModel | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     device: torch.device | str = "cpu",
@@ -61,6 +63,8 @@ def pretrain_universal(
     Args:
         data: YAML, see `read_plan`.
         output: where the model goes; must end in ``.pt``.
+        start: model to go on from, whose network it keeps; views then differ as much as they may
+            from the first step, and the learning rate is `RESTART` of the configured one.
         minutes, steps: length of the run, in place of what the YAML says.
         device: where to train; under ``torchrun`` "cuda" means one GPU for each process.
         seed: of everything random, the initial weights included.
@@ -82,15 +86,19 @@ def pretrain_universal(
     loaded = [_load(entry) for entry in plan.patients]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = UAENetwork(plan.network).to(device)
+        network = UAENetwork(plan.network if start is None else start.network.config)
+    if start is not None:
+        network.load_state_dict(start.network.state_dict())
+        config = replace(config, first_share=1.0, learning_rate=RESTART * config.learning_rate)
+    began = "" if start is None else f" from {start.name}"
     marks = ",".join(mark for _, mark in loaded)
     history = train_universal(
-        network,
+        network.to(device),
         [subject for subject, _ in loaded],
         config,
         seed=seed,
         checkpoint=checkpoint,
-        identity=f"uae {plan.network} on {marks}",
+        identity=f"uae {network.config}{began} on {marks}",
         report=report,
     )
     names = ", ".join(entry.name for entry in plan.patients)

@@ -11,6 +11,7 @@ import yaml
 from training_phantoms import texture, weights_of
 from universal_phantoms import BRIEF, NETWORK, small_network, small_subject
 
+from CrossKEYLib import cli
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.files import write_volume
 from CrossKEYLib.model import Model
@@ -145,6 +146,24 @@ def test_a_model_comes_out_and_reads_back(data, tmp_path):
     for a, b in zip(made.embed(volume).at(points), read.embed(volume).at(points), strict=True):
         torch.testing.assert_close(a, b, atol=2e-2, rtol=0)  # weights are stored in half precision
     assert pretrain_universal(data, tmp_path / "b.pt", steps=1).history["steps"] == 1
+
+
+def test_training_goes_on_from_a_model(data, tmp_path):
+    first = pretrain_universal(data, tmp_path / "first.pt")
+    still = pretrain_universal(data, tmp_path / "more.pt", start=first, steps=1)
+    apart = (weights_of(still.network) - weights_of(first.network)).abs()
+    fresh = (weights_of(still.network) - weights_of(small_network())).abs()
+    assert 0 < apart.mean() < fresh.mean()
+
+
+def test_the_command_trains_and_cleans_up(data, tmp_path, capsys):
+    output = tmp_path / "uae.pt"
+    given = ["pretrain", "--kind", "uae", "--data", str(data), "--output", str(output)]
+    assert cli.main([*given, "--steps", "1"]) == 0
+    assert "held_out_precision" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["uae.pt"]
+    assert cli.main([*given, "--model", str(data)]) == 2
+    assert "model file" in capsys.readouterr().err
 
 
 def test_models_of_another_kind_are_told_apart(data, tmp_path):
