@@ -4,21 +4,27 @@ The nearest neighbour of a point alone is often wrong. Walks that alternate betw
 A -> B -> A, settle at pairs which choose each other; those are right far more often. Several such
 pairs around a query tell where it lies by a local affine fit, whether or not the query itself has
 a distinctive place (Bai et al., arXiv 2311.15111).
+
+A survey of fixed points over the whole image says roughly how the images lie; pairs far off that
+are mistakes however well they agree with each other, and where a query has no good pairs of its
+own, the survey's answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
+from .config import EstimateConfig
 from .errors import EstimationError
-from .estimation import DescriptorField, kabsch
+from .estimation import DescriptorField, estimate_rigid
+from .local_affine import FitConfig, local_affine
 from .model import Described
 
-_TILE_ELEMENTS = 16_000_000  # similarities held at once: 64 MB
-_FIRST_REACH = 4.0  # of the inlier distance; the fit starts with this tolerance
+COARSE = EstimateConfig(inlier_threshold_mm=8.0, edge_tolerance_mm=10.0, hypotheses=5000)
+_TILE_ELEMENTS = 6_000_000  # similarities held at once: 24 MB, which malloc gives again and again
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,11 @@ class FixedPointConfig:
     iterations: int = 5  # walks A -> B -> A, at most
     min_similarity: float = 0.3  # of a pair that counts
     reach_mm: float = 24.0  # pairs farther from the query do not count
-    inlier_mm: float = 3.0  # residual at which a pair counts a quarter
-    stiffness_mm2: float = 60.0  # of the fit against any but rigid motion
-    fewest: int = 5  # pairs; below, the nearest neighbour is the answer
-    fit_iterations: int = 12
+    fewest: int = 5  # pairs; below, those of the whole image tell
+    fit: FitConfig = field(default_factory=FitConfig)
+    survey_mm: float = 14.0  # between seeds over the whole image, for its coarse position
+    survey_reach_mm: float = 50.0  # as reach_mm, where only they tell
+    gate_mm: float = 30.0  # pairs farther off the coarse position do not count
 
 
 class Located(NamedTuple):
@@ -42,8 +49,8 @@ class Located(NamedTuple):
     Attributes:
         points: ``[N, 3]`` RAS mm.
         scores: ``[N]`` cosine similarity of what supports them, at most 1.
-        spreads: ``[N]`` mm, how far that support disagrees: residual of the fit, or, where the
-            nearest neighbour answers, how far from the query the way back ends.
+        spreads: ``[N]`` mm, how far that support disagrees: residual of the fit, or, where only
+            the nearest neighbour answers, how far from the query the way back ends.
     """
 
     points: torch.Tensor
@@ -98,28 +105,28 @@ def fixed_point(
     Raises:
         EstimationError: shapes that do not belong together, or no places.
     """
-    alone = nearest(queries, described, here, there, spacing_mm)
-    seeds = queries[:, None] + _ball(config).to(queries)
-    field = DescriptorField(here.points, here.descriptors, spacing_mm)
-    cells = field.lookup(seeds)  # [N, S], M where there is no place
-    starts, where = cells.unique(return_inverse=True)
+    _check(queries, here, there)
+    survey = _settled(_survey(here, config), here, there, config, spacing_mm)
+    coarse = _coarse_position(survey)
+    around = _around(queries, here, config, spacing_mm)
+    starts, where = around.unique(return_inverse=True)
     exists = starts < len(here)
-    ends = _walk(torch.where(exists, starts, 0), here, there, config.iterations)
-    ends = _Pairs(ends.here, ends.there, ends.scores.masked_fill(~exists, -torch.inf))
-    exact = _refined(here.descriptors[ends.here], ends.there, there, spacing_mm)
-    here_index, there_index, scores = (part[where] for part in ends)
-    weights = _once(here_index, there_index) * (scores >= config.min_similarity)
-    pairs = here.points[here_index], exact[where]
-    distance = (pairs[0] - queries[:, None]).norm(dim=2)
-    weights = weights * (1 - (distance / config.reach_mm).square()).clamp_min(0).square()
-    points, shares, spreads = _fit(queries, *pairs, weights, config)
-    enough = (weights > 0).sum(1) >= config.fewest
-    support = (shares * scores.nan_to_num(neginf=0)).sum(1) / shares.sum(1).clamp_min(1e-9)
-    return Located(
-        torch.where(enough[:, None], points, alone.points),
-        torch.where(enough, support, alone.scores),
-        torch.where(enough, spreads, alone.spreads),
-    )
+    found = _settled(torch.where(exists, starts, 0), here, there, config, spacing_mm)
+    weights = _coherent(found, coarse, config) * exists
+    own = weights[where] * _once(found.key[where])
+    answer = _predict(queries, found, where, own, config.reach_mm, config)
+    everywhere = torch.arange(len(survey.key), device=queries.device).expand(len(queries), -1)
+    shared = _coherent(survey, coarse, config).expand(len(queries), -1)
+    rough = _predict(queries, survey, everywhere, shared, config.survey_reach_mm, config)
+    alone = nearest(queries, described, here, there, spacing_mm)
+    for better in (rough, answer):
+        enough = better.support >= config.fewest
+        alone = Located(
+            torch.where(enough[:, None], better.points, alone.points),
+            torch.where(enough, better.scores, alone.scores),
+            torch.where(enough, better.spreads, alone.spreads),
+        )
+    return alone
 
 
 def most_similar(queries: torch.Tensor, pool: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,20 +143,41 @@ def most_similar(queries: torch.Tensor, pool: torch.Tensor) -> tuple[torch.Tenso
 
 
 class _Pairs(NamedTuple):
-    """Places here and there that choose each other, and their cosine; -inf where none was found."""
+    """Places here and there that choose each other, for each start.
+
+    Attributes:
+        here, there: ``[S, 3]`` RAS mm.
+        scores: ``[S]`` cosine, -inf where the walk did not settle.
+        key: ``[S]`` int64, equal for equal pairs.
+    """
 
     here: torch.Tensor
     there: torch.Tensor
     scores: torch.Tensor
+    key: torch.Tensor
 
 
-def _walk(starts: torch.Tensor, here: Described, there: Described, iterations: int) -> _Pairs:
+class _Prediction(NamedTuple):
+    """As `Located`, and the number of pairs that count, ``[N]``."""
+
+    points: torch.Tensor
+    scores: torch.Tensor
+    spreads: torch.Tensor
+    support: torch.Tensor
+
+
+def _settled(
+    starts: torch.Tensor,
+    here: Described,
+    there: Described,
+    config: FixedPointConfig,
+    spacing_mm: float,
+) -> _Pairs:
     """Alternate nearest neighbours from each start until it comes back to where it was."""
-    now = starts.clone()
-    partner = torch.zeros_like(now)
+    now, partner = starts.clone(), torch.zeros_like(starts)
     scores = torch.full_like(here.points[now, 0], -torch.inf)
     going = torch.arange(len(now), device=now.device)
-    for _ in range(iterations):
+    for _ in range(config.iterations):
         if len(going) == 0:
             break
         # Many walks meet; each place is asked once.
@@ -164,7 +192,46 @@ def _walk(starts: torch.Tensor, here: Described, there: Described, iterations: i
         scores[done] = similarity[back_to][settled]
         now[going] = back[back_to]
         going = going[~settled]
-    return _Pairs(now, partner, scores)
+    exact = _refined(here.descriptors[now], partner, there, spacing_mm)
+    return _Pairs(here.points[now], exact, scores, now * len(there) + partner)
+
+
+def _coarse_position(survey: _Pairs) -> torch.Tensor | None:
+    """The affine matrix that most pairs of the whole image follow, 4x4; None without one."""
+    kept = survey.scores > -torch.inf
+    generator = torch.Generator().manual_seed(0)  # a search, whose answer hardly depends on it
+    result = estimate_rigid(
+        survey.there[kept], survey.here[kept], COARSE, generator, survey.scores[kept]
+    )
+    return None if result.matrix is None else torch.as_tensor(result.matrix).to(survey.here)
+
+
+def _coherent(pairs: _Pairs, coarse: torch.Tensor | None, config: FixedPointConfig) -> torch.Tensor:
+    """Weight ``[S]`` of each pair: settled, similar, and not far off where the images lie."""
+    weights = (pairs.scores >= config.min_similarity).float()
+    if coarse is None:
+        return weights
+    off = (pairs.here @ coarse[:3, :3].T + coarse[:3, 3] - pairs.there).norm(dim=1)
+    return weights * (1 - (off / config.gate_mm).square()).clamp_min(0).square()
+
+
+def _predict(
+    queries: torch.Tensor,
+    pairs: _Pairs,
+    where: torch.Tensor,
+    weights: torch.Tensor,
+    reach_mm: float,
+    config: FixedPointConfig,
+) -> _Prediction:
+    """Fit to each query's pairs ``where [N, S]``; pairs beyond the reach do not count."""
+    distance = (pairs.here[where] - queries[:, None]).norm(dim=2)
+    weights = weights * (1 - (distance / reach_mm).square()).clamp_min(0).square()
+    points, shares, spreads = local_affine(
+        queries, pairs.here[where], pairs.there[where], weights, config.fit
+    )
+    scores = pairs.scores.nan_to_num(neginf=0)[where]
+    support = (shares * scores).sum(1) / shares.sum(1).clamp_min(1e-9)
+    return _Prediction(points, support, spreads, (weights > 1e-3).sum(1))
 
 
 def _refined(
@@ -173,13 +240,13 @@ def _refined(
     """Between the places of the grid: the peak of a parabola through each place's similarity and
     its neighbours', along each axis; ``[N, 3]`` RAS mm. Without it all of a region's answers are
     rounded to the same side."""
-    field = DescriptorField(there.points, there.descriptors, spacing_mm)
+    cells = DescriptorField(there.points, there.descriptors, spacing_mm)
     points = there.points[found]
     last = len(there) - 1
     middle = (described * there.descriptors[found]).sum(1)
     steps = []
     for step in spacing_mm * torch.eye(3).to(points):
-        sides = [field.lookup(points + sign * step) for sign in (-1, 1)]
+        sides = [cells.lookup(points + sign * step) for sign in (-1, 1)]
         below, above = (
             (described * there.descriptors[index.clamp_max(last)]).sum(1) for index in sides
         )
@@ -190,67 +257,29 @@ def _refined(
     return points + spacing_mm * torch.stack(steps, 1)
 
 
-def _once(here_index: torch.Tensor, there_index: torch.Tensor) -> torch.Tensor:
-    """1 for the first occurrence of each pair in a row ``[N, S]``, 0 for its repetitions."""
-    key = here_index * (there_index.max() + 1) + there_index
+def _once(key: torch.Tensor) -> torch.Tensor:
+    """1 for the first occurrence of each key in a row ``[N, S]``, 0 for its repetitions."""
     ordered, order = key.sort(dim=1, stable=True)
     first = torch.ones_like(ordered, dtype=torch.float32)
     first[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).float()
     return torch.zeros_like(first).scatter(1, order, first)
 
 
-def _fit(
-    queries: torch.Tensor,
-    here: torch.Tensor,
-    there: torch.Tensor,
-    weights: torch.Tensor,
-    config: FixedPointConfig,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Robust local affine fit, iteratively reweighted (Geman-McClure with shrinking reach).
-
-    Args:
-        queries: ``[N, 3]``; here, there: ``[N, S, 3]`` pairs; weights: ``[N, S]``.
-
-    Returns:
-        Predicted ``[N, 3]``, final weights ``[N, S]``, weighted RMS residual ``[N]``.
-    """
-    shares, moved, points = weights, there, queries
-    for step in range(config.fit_iterations):
-        moved, points = _affine(queries, here, there, shares, config.stiffness_mm2)
-        residual = (moved - there).norm(dim=2)
-        done = min(1.0, 2 * step / config.fit_iterations)
-        reach = config.inlier_mm * (_FIRST_REACH + (1 - _FIRST_REACH) * done)
-        shares = weights / (1 + (residual / reach).square()).square()
-    residual = (moved - there).square().sum(2)
-    spread = ((shares * residual).sum(1) / shares.sum(1).clamp_min(1e-9)).sqrt()
-    return points, shares, spread
+def _survey(here: Described, config: FixedPointConfig) -> torch.Tensor:
+    """Index of one place per cube of the whole image."""
+    cubes = torch.floor(here.points / config.survey_mm).long()
+    _, cube = cubes.unique(dim=0, return_inverse=True)
+    order = cube.argsort(stable=True)
+    counts = cube.bincount()
+    return order[counts.cumsum(0) - counts + counts // 2]  # from the middle of each cube's list
 
 
-def _affine(
-    queries: torch.Tensor,
-    here: torch.Tensor,
-    there: torch.Tensor,
-    weights: torch.Tensor,
-    stiffness_mm2: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rigid fit, and on top of it the affine change that the pairs support: with few pairs, or
-    pairs in one plane, the ridge leaves it rigid. Moves the pairs and the queries."""
-    kept = weights.double() + 1e-9
-    rigid = kabsch(there, here, kept).to(queries)
-    rigid = torch.where(rigid.isfinite(), rigid, torch.eye(4).to(queries))
-    turned, aim = (
-        x @ rigid[:, :3, :3].mT + rigid[:, None, :3, 3] for x in (here, queries[:, None])
-    )
-    share = (kept / kept.sum(1, keepdim=True)).to(queries)[..., None]
-    middle, goal = (share * turned).sum(1, keepdim=True), (share * there).sum(1, keepdim=True)
-    centred, rest = turned - middle, there - goal - (turned - middle)
-    total = weights.sum(1).clamp_min(1e-9)[:, None, None]
-    spread = (share * centred).mT @ centred * total
-    ridge = stiffness_mm2 * torch.eye(3).to(queries)
-    change = torch.linalg.solve(spread + ridge, (share * centred).mT @ rest * total)
-    return centred + centred @ change + goal, ((aim - middle) + (aim - middle) @ change + goal)[
-        :, 0
-    ]
+def _around(
+    queries: torch.Tensor, here: Described, config: FixedPointConfig, spacing_mm: float
+) -> torch.Tensor:
+    """Index ``[N, S]`` of the places that seeds around each query fall on; M where is none."""
+    cells = DescriptorField(here.points, here.descriptors, spacing_mm)
+    return cells.lookup(queries[:, None] + _ball(config).to(queries))
 
 
 def _ball(config: FixedPointConfig) -> torch.Tensor:

@@ -40,6 +40,7 @@ ORDER = [
     "universal",
     "matching",
     "estimation",
+    "local_affine",
     "fixed_point",
     "refinement",
     "trust",
