@@ -84,12 +84,7 @@ def pretrain_universal(
         config = replace(config, minutes=minutes, steps=steps)
     device = distributed.own_device(device)
     loaded = [_load(entry) for entry in plan.patients]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = UAENetwork(plan.network if start is None else start.network.config)
-    if start is not None:
-        network.load_state_dict(start.network.state_dict())
-        config = replace(config, first_share=1.0, learning_rate=RESTART * config.learning_rate)
+    network, config = _begun(plan.network, config, start, seed)
     began = "" if start is None else f" from {start.name}"
     marks = ",".join(mark for _, mark in loaded)
     history = train_universal(
@@ -167,3 +162,17 @@ def _load(files: SubjectFiles) -> tuple[Subject, str]:
     labels = None if files.labels is None else Volume.read(files.labels)
     mark = ",".join(fingerprint(image) for image in [*images, *([labels] if labels else [])])
     return read_subject(files.name, images, labels), mark
+
+
+def _begun(
+    size: UAEConfig, config: UniversalTrainConfig, start: UniversalModel | None, seed: int
+) -> tuple[UAENetwork, UniversalTrainConfig]:
+    """The network to train, and how; new weights depend on the seed alone, and the caller's
+    generator is kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = UAENetwork(size if start is None else start.network.config)
+    if start is not None:
+        network.load_state_dict(start.network.state_dict())
+        config = replace(config, first_share=1.0, learning_rate=RESTART * config.learning_rate)
+    return network, config
