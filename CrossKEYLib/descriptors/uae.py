@@ -13,6 +13,7 @@ gets the embedding that it has as a whole, which statistics of the tile would no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .. import transform
 from ..volume import Grid, Volume, gaussian, rescaled, sample_channels
@@ -82,8 +84,8 @@ class UAENetwork(nn.Module):
         at2 = self.stem(x)
         at4 = self.level4(at2)
         at8 = self.level8(at4)
-        at4 = self.join4(torch.cat([_upsampled(at8), at4], 1))
-        at2 = self.join2(torch.cat([_upsampled(at4), at2], 1))
+        at4 = _joined(self.join4, at8, at4)
+        at2 = _joined(self.join2, at4, at2)
         return Maps(self.fine(at2), self.coarse(at8), self.semantic(at4))
 
 
@@ -105,6 +107,26 @@ def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Seque
         nn.BatchNorm3d(outputs, momentum=MOMENTUM),
         nn.ReLU(inplace=True),
     )
+
+
+def _joined(join: nn.Sequential, below: torch.Tensor, beside: torch.Tensor) -> torch.Tensor:
+    """``join`` of the coarser level, upsampled, and the finer one. Its first convolution has size
+    1, so the coarser share of it is computed before the upsampling, at an eighth of the cost."""
+    conv, normalise, activate = join[0]  # type: ignore[misc]
+    own = F.conv3d(beside, conv.weight[:, below.shape[1] :], conv.bias)
+    lifted = _upsampled(F.conv3d(below, conv.weight[:, : below.shape[1]]))
+    return join[1](activate(normalise(own + lifted)))
+
+
+def fused(network: UAENetwork) -> UAENetwork:
+    """A copy for inference with each normalisation, fixed by then, folded into its convolution."""
+    copy = deepcopy(network).eval()
+    for module in list(copy.modules()):
+        if isinstance(module, nn.Sequential) and len(module) > 1:
+            first, second = module[0], module[1]
+            if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
+                module[0], module[1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return copy
 
 
 def _upsampled(x: torch.Tensor) -> torch.Tensor:
@@ -154,7 +176,7 @@ def embed(
     volume: Volume,
     *,
     half: bool = True,
-    max_voxels: int = 16_000_000,
+    max_voxels: int = 20_000_000,
     margin_voxels: int = MARGIN,
 ) -> Embedding:
     """Describe a volume everywhere.
@@ -181,10 +203,11 @@ def embed(
         seen.new_empty((dims, *(n // stride for n in box.shape)), dtype=torch.float16)
         for dims, stride in zip(network.dims(), STRIDES, strict=True)
     ]
+    quick = fused(network)
     for core, tile in _tiles(box.shape, max_voxels, margin_voxels):
         part = x[(slice(None), *tile)][None].contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            maps = network(part)
+            maps = quick(part)
         for head, found, stride in zip(heads, maps, STRIDES, strict=True):
             inner = [
                 slice((c.start - t.start) // stride, (c.stop - t.start) // stride)

@@ -8,7 +8,7 @@ import torch
 from training_phantoms import texture
 from universal_phantoms import settled_network, small_network
 
-from CrossKEYLib.descriptors.uae import STRIDES, UAEConfig, UAENetwork, embed
+from CrossKEYLib.descriptors.uae import STRIDES, UAEConfig, UAENetwork, _joined, embed, fused
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.volume import Volume
 
@@ -108,6 +108,28 @@ def test_half_precision_says_the_same(network):
     exact, half = (embed(network, volume, half=mode).at(points) for mode in (False, True))
     for a, b in zip(exact, half, strict=True):
         assert (a * b).sum(1).median() > 0.99
+
+
+def test_folding_the_normalisation_changes_nothing(network):
+    x = torch.rand(1, 2, 24, 24, 24, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        for a, b in zip(network(x), fused(network)(x), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    kinds = [type(module) for module in fused(network).modules()]
+    assert torch.nn.BatchNorm3d not in kinds
+    assert torch.nn.BatchNorm3d in [type(module) for module in network.modules()]
+
+
+def test_joining_levels_is_a_convolution_of_both(network):
+    """What is computed before the upsampling equals what the whole convolution gives."""
+    below = torch.rand(1, 24, 4, 4, 4, generator=torch.Generator().manual_seed(4))
+    beside = torch.rand(1, 16, 8, 8, 8, generator=torch.Generator().manual_seed(5))
+    lifted = torch.nn.functional.interpolate(below, scale_factor=2, mode="nearest")
+    with torch.no_grad():
+        expected = network.join4(torch.cat([lifted, beside], 1))
+        torch.testing.assert_close(
+            _joined(network.join4, below, beside), expected, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_the_grid_holds_the_image_and_not_the_emptiness(network):
