@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .files import write_transform as write_transform
     from .keypoints import Keypoints as Keypoints
     from .landmark_files import read_landmark_pairs as read_landmark_pairs
+    from .landmarks import propagate as propagate
+    from .landmarks import register_embedded as register_embedded
+    from .landmarks import similarity_map as similarity_map
     from .model import Model as Model
     from .registration import Registration as Registration
     from .registration import register as register
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from .synthesis.anatomy import read_anatomy as read_anatomy
     from .synthesis.simulator import simulate as simulate
     from .training.prepare import prepare as prepare
+    from .universal import UniversalModel as UniversalModel
     from .volume import Volume as Volume
 
 __version__ = "0.1.0"
@@ -36,13 +40,17 @@ _HOMES = {
     "Model": "model",
     "RegisterConfig": "config",
     "Registration": "registration",
+    "UniversalModel": "universal",
     "Volume": "volume",
     "detect": "sift3d",
     "prepare": "training.prepare",
+    "propagate": "landmarks",
     "read_anatomy": "synthesis.anatomy",
     "read_landmark_pairs": "landmark_files",
     "read_transform": "files",
     "register": "registration",
+    "register_embedded": "landmarks",
+    "similarity_map": "landmarks",
     "simulate": "synthesis.simulator",
     "write_transform": "files",
 }
@@ -52,14 +60,18 @@ __all__ = [
     "Model",
     "RegisterConfig",
     "Registration",
+    "UniversalModel",
     "Volume",
     "__version__",
     "detect",
     "prepare",
+    "propagate",
     "read_anatomy",
     "read_landmark_pairs",
     "read_transform",
     "register",
+    "register_embedded",
+    "similarity_map",
     "simulate",
     "write_transform",
 ]

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import evaluate, images, register, train
+from .commands import evaluate, images, landmark, register, train
 from .errors import CrossKEYError
 
 FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -36,6 +36,7 @@ for function in (
     register.register,
     images.keypoints,
     images.synthesize,
+    landmark.landmark,
     evaluate.evaluate,
     train.train,
     train.pretrain,

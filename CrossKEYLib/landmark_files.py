@@ -78,6 +78,7 @@ def write_markups(
     labels: Sequence[str] | None = None,
     colour: tuple[float, float, float] = (1.0, 0.85, 0.1),
     size_mm: float = 2.0,
+    notes: Sequence[str] | None = None,
 ) -> None:
     """Write a locked point list that Slicer opens, whole or not at all.
 
@@ -87,6 +88,7 @@ def write_markups(
         labels: one per point; without them Slicer shows none.
         colour: red, green, blue, 0 to 1.
         size_mm: diameter of the glyphs.
+        notes: one per point, shown as its description.
 
     Raises:
         InputError: another extension, a point that is not finite, or `writing.whole` failed.
@@ -96,7 +98,7 @@ def write_markups(
     positions = points.points if isinstance(points, Keypoints) else points
     if not bool(torch.isfinite(positions).all()):
         raise InputError(f"cannot write {path}: a point is NaN or infinite")
-    texts = [""] * len(positions)
+    texts = list(notes or [""] * len(positions))
     if isinstance(points, Keypoints):
         figures = zip(points.scales.tolist(), points.scores.tolist(), strict=True)
         texts = [f"scale {scale:.2f} mm, score {score:.3g}" for scale, score in figures]

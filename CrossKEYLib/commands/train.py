@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..model import Model
+    from ..universal import UniversalModel
 
 Minutes = Annotated[float, typer.Option(help="Time for training.", min=0.01)]
 Output = Annotated[Path, typer.Option(help="Model to write, .pt.")]
@@ -29,6 +31,7 @@ Start = Annotated[
     Path | None, typer.Option("--model", help="Model to start from; the general one when missing.")
 ]
 Config = Annotated[Path, typer.Option(help="Settings as in the published code, .yaml.")]
+MINUTES = 60.0  # of pretrain, where neither the command nor its list says how long
 DataDir = Annotated[Path, typer.Option(help="Holds img/mr, img/us and img/synthetic_us.")]
 
 
@@ -65,15 +68,25 @@ def prepare(
     return _finish(made, output)
 
 
+class Kind(str, Enum):
+    """Of general model."""
+
+    crosskey = "crosskey"
+    uae = "uae"
+
+
 def pretrain(
     data: Annotated[
         Path, typer.Option(help="List of patients, .yaml: name and images of each, best first.")
     ],
     output: Output,
+    kind: Annotated[
+        Kind, typer.Option(help="crosskey matches ultrasound to MRI, uae any image to another.")
+    ] = Kind.crosskey,
     model: Annotated[
         Path | None, typer.Option(help="General model to go on from; untrained when missing.")
     ] = None,
-    minutes: Minutes = 60.0,
+    minutes: Annotated[float | None, typer.Option(help="Time for training; 60.", min=0.01)] = None,
     steps: Annotated[
         int | None, typer.Option(help="Training steps, in place of minutes.", min=1)
     ] = None,
@@ -88,23 +101,34 @@ def pretrain(
     from ..progress import display
     from ..training.checkpoint import checkpoint_beside
     from ..training.pretrain import pretrain as run
+    from ..training.pretrain_universal import pretrain_universal
+    from ..universal import UniversalModel
 
     outputs.check_file(output, (".pt",))
     checkpoint = checkpoint_beside(output)
     place = machine(device, threads)
-    config = TrainConfig(steps=steps) if steps is not None else TrainConfig(minutes=minutes)
+    shared = {"device": place, "seed": seed, "checkpoint": checkpoint}
     with display() as shown:
         shown.stage("reading")
-        made = run(
-            data,
-            output,
-            start=None if model is None else Model.load(model),
-            config=config,
-            device=place,
-            seed=seed,
-            checkpoint=checkpoint,
-            report=shown.training,
-        )
+        if kind is Kind.uae:
+            made = pretrain_universal(
+                data,
+                output,
+                start=None if model is None else UniversalModel.load(model),
+                minutes=minutes,
+                steps=steps,
+                report=shown.training,
+                **shared,
+            )
+        else:
+            made = run(
+                data,
+                output,
+                start=None if model is None else Model.load(model),
+                config=TrainConfig(steps=steps, minutes=None if steps else minutes or MINUTES),
+                report=shown.training,
+                **shared,
+            )
     if _is_first():
         checkpoint.unlink(missing_ok=True)
     return _finish(made, output)
@@ -168,7 +192,7 @@ def run_test(
     return DONE
 
 
-def _finish(made: Model, output: Path) -> int:
+def _finish(made: Model | UniversalModel, output: Path) -> int:
     """Tell what was made; only the first of several processes does."""
     if _is_first():
         for name, value in made.history.items():

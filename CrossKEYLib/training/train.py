@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,14 +90,17 @@ def train(
         raise InputError("training needs at least one patient")
     device = next(encoder.parameters()).device
     rank, world = distributed.join(device)
-    return _Run(encoder, patients, config, seed, checkpoint, identity, report, rank, world).go()
+    return Run(encoder, patients, config, seed, checkpoint, identity, report, rank, world).go()
 
 
-class _Run:
+class Run:
+    """One training run; what it learns from is for a subclass to replace: `draw`, `loss`,
+    `held_out`, `precision` and `plain_config`."""
+
     def __init__(
         self,
-        encoder: DenseEncoder,
-        patients: Sequence[Patient],
+        encoder: Any,
+        patients: Sequence[Any],
         config: TrainConfig,
         seed: int,
         checkpoint: Path | None,
@@ -121,7 +125,7 @@ class _Run:
         self._resume()
         distributed.check_together(self.state.step)
         distributed.same_start(self.encoder)
-        held_out = self._held_out()
+        held_out = self.held_out()
         state, config = self.state, self.config
         durations: list[float] = []
         while not self._finished():
@@ -139,7 +143,7 @@ class _Run:
             self.report(Progress(state.step, state.steps, state.loss, precision, state.seconds))
             if due or now - self.saved > config.save_seconds:
                 self._save()
-        precision = distributed.largest(self._precision(held_out))
+        precision = distributed.largest(self.precision(held_out))
         self._save()
         self.encoder.eval()
         return {
@@ -151,10 +155,10 @@ class _Run:
             "processes": self.world,
         }
 
-    def _plan(self, step_seconds: float, held_out: Sequence[Pair]) -> None:
+    def _plan(self, step_seconds: float, held_out: Sequence[Any]) -> None:
         """Fix the length of a run by the clock, evaluations included."""
         began = time.monotonic()
-        self._precision(held_out)
+        self.precision(held_out)
         evaluation = distributed.largest(time.monotonic() - began)
         spent = self.state.seconds + step_seconds + 2 * evaluation  # this one and the last
         left = max(60 * self._minutes() - spent, 0)
@@ -185,9 +189,9 @@ class _Run:
         rate = warm * learning_rate(done, 1.0, config.learning_rate, config.learning_rate / 1000)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        pairs = self._draw(state.step, config.max_angle_deg * ramp)
+        pairs = self.draw(state.step, config.max_angle_deg * ramp)
         self.encoder.train()
-        loss = self._loss(pairs)
+        loss = self.loss(pairs)
         self.optimizer.zero_grad()
         loss.backward()
         distributed.average_gradients(self.encoder)
@@ -198,7 +202,7 @@ class _Run:
         distributed.average_statistics(self.encoder)
         state.loss = float(loss.detach())
 
-    def _draw(self, step: int, angle_deg: float) -> list[Pair]:
+    def draw(self, step: int, angle_deg: float) -> list[Pair]:
         """Pairs of this step and process; views that hold too little are drawn again."""
         generator = torch.Generator()
         for attempt in range(50):
@@ -220,7 +224,7 @@ class _Run:
             "check that the MRI shows the brain"
         )
 
-    def _loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
+    def loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
         fixed_maps, moving_maps = self._maps(pairs)
         # All crops of a step show one patient in one world: each lends the others its negatives.
         places = torch.cat([pair.elsewhere for pair in pairs])
@@ -249,7 +253,7 @@ class _Run:
                 self.encoder.maps([pair.ius for pair in pairs], "ius"),
             )
 
-    def _held_out(self) -> list[Pair]:
+    def held_out(self) -> list[Pair]:
         """Pairs of styles and views that training never draws, the same in every process."""
         generator = torch.Generator().manual_seed(HELD_OUT_SEED + self.seed)
         pairs: list[Pair] = []
@@ -268,7 +272,7 @@ class _Run:
         return pairs
 
     @torch.no_grad()
-    def _precision(self, held_out: Sequence[Pair]) -> float:
+    def precision(self, held_out: Sequence[Pair]) -> float:
         """Share of nearest-neighbour matches within 5 mm over the held-out pairs."""
         self.encoder.eval()
         shares = []
@@ -279,9 +283,13 @@ class _Run:
             shares.append(float((error < 5).float().mean()))
         return sum(shares) / max(len(shares), 1)
 
-    def _judge(self, held_out: Sequence[Pair]) -> float:
+    def plain_config(self) -> dict[str, Any]:
+        """Plain values from which the network can be built again."""
+        return encoder_config(self.encoder)
+
+    def _judge(self, held_out: Sequence[Any]) -> float:
         """The precision now; notes whether it still grows."""
-        precision = distributed.largest(self._precision(held_out))
+        precision = distributed.largest(self.precision(held_out))
         better = precision > self.state.best + 0.002
         self.state.best = max(self.state.best, precision)
         self.state.stale = 0 if better else self.state.stale + 1
@@ -294,7 +302,7 @@ class _Run:
         save_checkpoint(
             self.checkpoint,
             self.encoder,
-            encoder_config(self.encoder),
+            self.plain_config(),
             TRAINING,
             self.optimizer,
             self.state.step,

@@ -15,6 +15,7 @@ import pytest
 import torch
 from registered import TRUTH, outcome, pair
 from training_phantoms import small_encoder, texture
+from universal_phantoms import settled_model
 
 from CrossKEYLib import cli, transform
 from CrossKEYLib.files import read_transform, write_transform
@@ -24,7 +25,7 @@ from CrossKEYLib.sift3d import detect
 from CrossKEYLib.volume import Volume, rescaled
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["demo", "prepare", "register", "keypoints", "synthesize", "evaluate"]
+COMMANDS = ["demo", "prepare", "register", "keypoints", "synthesize", "landmark", "evaluate"]
 COMMANDS += ["train", "test", "pretrain"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
@@ -288,6 +289,63 @@ def test_synthesize(files, tmp_path, capsys):
     inside = first.points_ras((first.array > 0).nonzero())
     assert np.linalg.norm(inside.mean(0).numpy() - mri.centre_ras) < 40
     assert len(list((tmp_path / "a").iterdir())) == 2
+
+
+@pytest.fixture(scope="module")
+def universal(tmp_path_factory):
+    """Two images, points in the first, and an embedding to find them with."""
+    folder = tmp_path_factory.mktemp("universal")
+    settled_model().save(folder / "uae.pt")
+    image = texture(56, grain=2.5)
+    image.write(folder / "a.nii.gz")
+    image.moved(transform.from_parts(np.eye(3), [8.0, -16.0, 8.0])).write(folder / "b.nii.gz")
+    points = image.points_ras(torch.tensor([[28.0, 20.0, 30.0], [24.0, 36.0, 22.0]]))
+    write_markups(points, folder / "a.mrk.json", ["AC", "PC"])
+    return folder
+
+
+def test_landmark(universal, tmp_path, capsys):
+    output = tmp_path / "b.mrk.json"
+    given = ["landmark", "--from", universal / "a.nii.gz", "--to", universal / "b.nii.gz"]
+    given += ["--points", universal / "a.mrk.json", "--model", universal / "uae.pt"]
+    given = [*map(str, given), "--output", str(output)]
+    assert cli.main(given) == 0
+    said, complained = capsys.readouterr()
+    assert complained == ""
+    assert "2 points in" in said
+    before, _ = read_markups(universal / "a.mrk.json")
+    after, labels = read_markups(output)
+    assert labels == ["AC", "PC"]
+    shift = after - before - torch.tensor([8.0, -16.0, 8.0])
+    assert shift.norm(dim=1).max() < 1.5
+    controls = json.loads(output.read_text())["markups"][0]["controlPoints"]
+    assert all("similarity 0." in c["description"] or "1.00" in c["description"] for c in controls)
+    assert cli.main([*given, "--method", "nearest", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert [point["label"] for point in figures["points"]] == ["AC", "PC"]
+    assert figures["model"] == "settled"
+    found, _ = read_markups(output)
+    np.testing.assert_allclose(figures["points"][0]["position_ras_mm"], found[0], atol=2e-3)
+
+
+def test_landmark_turns_away(universal, files, tmp_path, capsys):
+    far = tmp_path / "far.mrk.json"
+    write_markups(torch.tensor([[0.0, 0.0, 900.0]]), far)
+    base = ["landmark", "--from", universal / "a.nii.gz", "--to", universal / "b.nii.gz"]
+    base += ["--points", universal / "a.mrk.json", "--model", universal / "uae.pt"]
+    base += ["--output", tmp_path / "b.mrk.json"]
+    for option, value, message in [
+        ("--from", tmp_path / "none.nii", "no such file"),
+        ("--to", tmp_path / "none.nii", "no such file"),
+        ("--points", tmp_path / "none.mrk.json", "no such file"),
+        ("--points", far, "lies outside"),
+        ("--model", files / "model.pt", "expected a universal embedding"),
+        ("--output", tmp_path / "b.csv", "ending in .mrk.json"),
+        ("--output", tmp_path / "none" / "b.mrk.json", "folder does not exist"),
+        ("--method", "guess", "guess"),
+    ]:
+        assert message in refused(capsys, *base, option, value)
+    assert [p.name for p in tmp_path.iterdir()] == ["far.mrk.json"]
 
 
 def test_prepare(files, tmp_path, monkeypatch, capsys):

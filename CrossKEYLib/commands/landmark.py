@@ -1,0 +1,91 @@
+"""``crosskey landmark``: points of one image found in another."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import DONE, Device, Json, Threads, machine, say, say_json
+
+if TYPE_CHECKING:
+    from ..fixed_point import Located
+
+COLOUR = (0.55, 0.9, 0.35)
+
+
+class Method(str, Enum):
+    """Of finding them."""
+
+    fixed_point = "fixed_point"
+    nearest = "nearest"
+
+
+def landmark(
+    from_image: Annotated[
+        Path, typer.Option("--from", help="Image with the points: file or DICOM folder.")
+    ],
+    to_image: Annotated[
+        Path, typer.Option("--to", help="Image to find them in: another time, contrast or patient.")
+    ],
+    points: Annotated[Path, typer.Option(help="Points in the first image, .mrk.json.")],
+    output: Annotated[Path, typer.Option(help="Point list to write, .mrk.json.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Universal embedding; the bundled one when missing.")
+    ] = None,
+    method: Annotated[
+        Method, typer.Option(help="Fixed points around each point, or the nearest neighbour alone.")
+    ] = Method.fixed_point,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> int:
+    """Find points of one image in another: landmarks, or lesions to follow."""
+    from .. import outputs
+    from ..landmark_files import read_markups, write_markups
+    from ..landmarks import propagate
+    from ..progress import display
+    from ..universal import UniversalModel
+    from ..volume import Volume
+
+    outputs.check_file(output, (".mrk.json",))
+    place = machine(device, threads)
+    start = time.perf_counter()
+    with display() as shown:
+        shown.stage("reading")
+        given, labels = read_markups(points)
+        here, there = (Volume.read(path).to(place) for path in (from_image, to_image))
+        loaded = UniversalModel.load(model).to(place)
+        shown.stage("finding the points")
+        found = propagate(here, there, given, loaded, method=method.value)
+        names = [label or str(n) for n, label in enumerate(labels, 1)]
+        notes = [
+            f"similarity {score:.2f}, spread {spread:.1f} mm"
+            for score, spread in zip(found.scores.tolist(), found.spreads.tolist(), strict=True)
+        ]
+        write_markups(found.points, output, names, COLOUR, notes=notes)
+    seconds = round(time.perf_counter() - start, 2)
+    if as_json:
+        figures = {"seconds": seconds, "device": str(place), "model": loaded.name}
+        say_json({"output": str(output), "points": _figures(names, found), **figures})
+    else:
+        for name, note in zip(names, notes, strict=True):
+            say(f"{name:>20}  {note}")
+        say(f"{len(names)} points in {seconds:.1f} s\nwrote {output}")
+    return DONE
+
+
+def _figures(names: list[str], found: Located) -> list[dict]:
+    rows = zip(names, *(part.tolist() for part in found), strict=True)
+    return [
+        {
+            "label": name,
+            "position_ras_mm": [round(x, 3) for x in point],
+            "similarity": round(score, 4),
+            "spread_mm": round(spread, 3),
+        }
+        for name, point, score, spread in rows
+    ]
