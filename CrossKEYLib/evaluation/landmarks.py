@@ -31,7 +31,7 @@ from ..transform import Matrix
 from ..universal import UniversalModel
 from ..volume import Grid, Volume, gaussian
 from ..writing import write_json
-from . import peers
+from . import intensity_peers as peers
 
 METHODS = ("nearest", "fixed_point")
 MOTION = (15.0, 20.0)  # mm and degrees, of the images that landmarks are found in

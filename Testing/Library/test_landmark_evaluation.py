@@ -11,7 +11,8 @@ from training_phantoms import texture
 from universal_phantoms import OffsetModel
 
 from CrossKEYLib import transform
-from CrossKEYLib.evaluation import landmarks, peers
+from CrossKEYLib.evaluation import intensity_peers as peers
+from CrossKEYLib.evaluation import landmarks
 from CrossKEYLib.evaluation.landmarks import deformed, halved, table
 from CrossKEYLib.files import write_volume
 from CrossKEYLib.volume import Volume
