@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check case24 clean
+.PHONY: demo test check case24 benchmark clean
 
 demo: $(READY)
 	$(BIN)/crosskey demo --output demo-output
@@ -16,17 +16,22 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# The table of the README: prepare on each MRI of RESECT Case 24, then 50 misplaced starts
+# The table of the README: prepare on each MRI of RESECT Case 24, then 60 misplaced starts
 CASE24 ?= ../shared/data/resect/case24
 case24: $(READY)
 	mkdir -p case24-output
 	for c in FLAIR T1; do \
 	  $(BIN)/crosskey prepare --mri $(CASE24)/Case24_$${c}_in_USgrid.nii.gz \
 	    --output case24-output/$$c.pt --minutes 3 --seed 0 && \
-	  $(BIN)/python -m CrossKEYLib.evaluation.starts --model case24-output/$$c.pt --seeds 10 \
+	  $(BIN)/crosskey benchmark --methods crosskey --model case24-output/$$c.pt --seeds 10 \
 	    --mri $(CASE24)/Case24_$${c}_in_USgrid.nii.gz --ius $(CASE24)/Case24_US_before.nii.gz \
-	    --landmarks $(CASE24)/Case24-MRI-beforeUS.tag --output case24-output/$$c.json || exit 1; \
+	    --landmarks $(CASE24)/Case24-MRI-beforeUS.tag --output case24-output/$$c || exit 1; \
 	done
+
+# The tables of docs/benchmark.md; peers need .venv/bin/pip install -e ".[benchmark]"
+benchmark: $(READY)
+	$(BIN)/crosskey benchmark --case $(CASE24) --methods crosskey,mi,elastix,ants,lc2,mind \
+	  --seeds 5 --output benchmark-output
 
 # torch goes first and alone, at the pinned version, so that nothing else can choose another build
 $(READY): requirements.lock pyproject.toml

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import evaluate, images, landmark, register, train
+from .commands import benchmark, evaluate, images, landmark, register, train
 from .errors import CrossKEYError
 
 FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -40,6 +40,7 @@ for function in (
     evaluate.evaluate,
     train.train,
     train.pretrain,
+    benchmark.benchmark,
 ):
     app.command()(function)
 app.command("test")(train.run_test)

@@ -26,7 +26,7 @@ from CrossKEYLib.volume import Volume, rescaled
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["demo", "prepare", "register", "keypoints", "synthesize", "landmark", "evaluate"]
-COMMANDS += ["train", "test", "pretrain"]
+COMMANDS += ["train", "test", "pretrain", "benchmark"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 

@@ -10,9 +10,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from CrossKEYLib import transform
-from CrossKEYLib.evaluation import foreign
 from CrossKEYLib.evaluation.metrics import landmark_fit, matching_precision, target_errors
-from CrossKEYLib.evaluation.starts import LEVELS, start_of, table
+from CrossKEYLib.evaluation.starts import LEVELS, start_of
 from CrossKEYLib.matching import Matches
 from CrossKEYLib.model import Described
 from CrossKEYLib.registration import Registration
@@ -82,32 +81,3 @@ def test_arbitrary_starts_turn_to_any_side():
     turns = Rotation.from_matrix([start_of("arbitrary", s, CENTRE)[:3, :3] for s in range(50)])
     assert np.degrees(turns.magnitude()).max() > 150
     assert np.abs(turns.mean().as_matrix() - np.eye(3)).max() > 0.2  # no preferred direction
-
-
-def test_the_table_counts_refusals_and_wrong_acceptances():
-    def outcome(tre: float | None, accepted: bool) -> dict:
-        return {
-            "level": "5 / 5",
-            "start_tre_mm": 6.0,
-            "tre_mm": tre,
-            "accepted": accepted,
-            "precision": 0.5,
-            "seconds": {"total": 4.0},
-        }
-
-    outcomes = [outcome(1.0, True), outcome(3.0, False), outcome(8.0, True), outcome(None, False)]
-    row = table(outcomes).splitlines()[2]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[0] == "5 / 5"
-    assert cells[2].startswith("4.00 ±")
-    assert cells[2].endswith("3.00 mm")
-    assert cells[3:] == ["2 of 4", "50 %", "2", "1", "4.0"]
-
-
-def test_the_table_of_foreign_pairs_counts_acceptances():
-    def outcome(mri: str, confidence: float) -> dict:
-        return {"mri": mri, "confidence": confidence, "accepted": confidence >= 0.5}
-
-    outcomes = [outcome("a", 0.1), outcome("a", 0.3), outcome("a", 0.6), outcome("b", 0.0)]
-    rows = foreign.table(outcomes).splitlines()[2:]
-    assert rows == ["| a | 3 | 1 | 0.30 | 0.60 |", "| b | 1 | 0 | 0.00 | 0.00 |"]

@@ -1,0 +1,227 @@
+"""Every method on every case from the same starts; each outcome is on disk before the next.
+
+An interrupted run goes on where it stopped: what the file holds is not computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import transform
+from ..config import RegisterConfig
+from ..errors import EstimationError, InputError
+from ..model import Model
+from ..registration import register
+from ..transform import Matrix
+from ..volume import Volume
+from ..writing import write_json
+from .cases import FOREIGN, Case, Images
+from .metrics import landmark_fit, matching_precision, target_errors
+from .peers.registry import PEERS
+from .starts import start_of
+
+OURS = "crosskey"
+METHODS = (OURS, *PEERS)
+UNMOVED = "0 / 0"  # where foreign pairs start: there is no place from which to misplace them
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One registration to be done."""
+
+    case: Case
+    method: str
+    level: str
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, int]:
+        return (
+            self.case.kind,
+            self.case.mri,
+            self.case.ius,
+            self.method,
+            self.level,
+            self.seed,
+        )
+
+
+def plan(
+    cases: Sequence[Case], methods: Sequence[str], levels: Sequence[str], seeds: int
+) -> list[Trial]:
+    """All trials, one seed after the other, so that a run cut short is fair to every method.
+
+    Peers have no say in whether a pair belongs together, so foreign pairs are for us alone, once
+    each with a seed of its own.
+    """
+    own = [case for case in cases if case.kind != FOREIGN]
+    trials = [
+        Trial(case, method, level, seed)
+        for seed in range(seeds)
+        for case in own
+        for level in levels
+        for method in methods
+    ]
+    if OURS in methods:
+        strangers = [case for case in cases if case.kind == FOREIGN]
+        for mri in dict.fromkeys(case.mri for case in strangers):
+            part = [case for case in strangers if case.mri == mri]
+            trials += [Trial(case, OURS, UNMOVED, seed) for seed, case in enumerate(part)]
+    return trials
+
+
+def settings_of(methods: Sequence[str], model: Model | None) -> dict[str, Any]:
+    """What decides the outcomes of each method, as plain values."""
+    values: dict[str, Any] = {m: asdict(PEERS[m].config) for m in methods if m != OURS}
+    if OURS in methods and model is not None:
+        config = asdict(RegisterConfig())
+        values[OURS] = {"model": model.name, "weights": _digest(model), "config": config}
+    return json.loads(json.dumps(values))  # as they come back from the file
+
+
+def run(
+    trials: Sequence[Trial],
+    file: Path,
+    model: Model | None = None,
+    report: Callable[[str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Do what ``file`` does not hold yet and write it there, one outcome at a time.
+
+    Args:
+        trials: see `plan`.
+        file: JSON with the settings of each method and all outcomes.
+        model: ours; moved to the device where it shall run.
+        report: called with a line per outcome.
+
+    Returns:
+        The outcomes of all trials ever written to the file, plain values.
+
+    Raises:
+        InputError: the file is no such file, cannot be written, or comes from other settings.
+    """
+    settings = settings_of(list(dict.fromkeys(t.method for t in trials)), model)
+    saved = read_outcomes(file) if file.exists() else {"settings": {}, "outcomes": []}
+    for method, values in settings.items():
+        if saved["settings"].setdefault(method, values) != values:
+            raise InputError(
+                f"{file} holds outcomes of {method} with other settings or another model; "
+                "give another --output, or remove it"
+            )
+    outcomes = saved["outcomes"]
+    done = {_key(outcome) for outcome in outcomes}
+    for trial in trials:
+        if trial.key not in done:
+            outcomes.append(attempt(trial, trial.case.load(), model))
+            write_json(saved, file)
+            if report is not None:
+                report(line(outcomes[-1]))
+    return outcomes
+
+
+def read_outcomes(file: Path) -> dict[str, Any]:
+    """The content of a file that `run` wrote.
+
+    Raises:
+        InputError: it is not one.
+    """
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(saved["settings"], dict) and all(map(_key, saved["outcomes"])):
+            return saved
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not the outcomes of a benchmark; remove it") from error
+    raise InputError(f"{file}: not the outcomes of a benchmark; remove it")
+
+
+def attempt(trial: Trial, images: Images, model: Model | None) -> dict[str, Any]:
+    """Misplace, register, compare with the truth; plain values."""
+    start = start_of(trial.level, trial.seed, images.ius.centre_ras)
+    fixed, moving = images.targets_fixed, images.targets_moving
+    moving = None if moving is None else transform.apply(start, moving)
+    pair = (images.mri, images.ius.moved(start))
+    truth = None if fixed is None or moving is None else landmark_fit(fixed, moving)
+    began, worked = time.perf_counter(), time.process_time()
+    if trial.method == OURS:
+        matrix, figures = _ours(pair, trial.seed, model, truth)
+    else:
+        matrix, figures = _peer(pair, trial.seed, trial.method)
+    seconds, processor = time.perf_counter() - began, time.process_time() - worked
+    names = ("kind", "mri", "ius", "method", "level", "seed")
+    return {
+        **dict(zip(names, trial.key, strict=True)),
+        "start_tre_mm": _mean_error(np.eye(4), fixed, moving),
+        "tre_mm": _mean_error(matrix, fixed, moving),
+        "matrix_ras": None if matrix is None else matrix.tolist(),
+        "seconds": round(seconds, 3),
+        "processor_seconds": round(processor, 3),  # says more on a machine that others use too
+        **figures,
+    }
+
+
+def line(outcome: dict[str, Any]) -> str:
+    """One outcome for a person who waits."""
+    tre = outcome["tre_mm"]
+    text = f"{outcome['mri']} {outcome['ius']}: {outcome['method']:>8}, {outcome['level']:>9}, "
+    text += f"seed {outcome['seed']}: "
+    text += "no transform" if outcome["matrix_ras"] is None else ""
+    text += f"TRE {tre:.2f} mm" if tre is not None else ""
+    if "confidence" in outcome:
+        verdict = "accepted" if outcome["accepted"] else "refused"
+        text += f" confidence {outcome['confidence']:.2f}, {verdict}"
+    return f"{text}, {outcome['seconds']:.1f} s"
+
+
+def _ours(
+    pair: tuple[Volume, Volume], seed: int, model: Model | None, truth: Matrix | None
+) -> tuple[Matrix | None, dict[str, Any]]:
+    if model is None:
+        raise InputError("crosskey takes part: a model is needed")
+    device = next(model.encoder.parameters()).device
+    result = register(pair[0].to(device), pair[1].to(device), model, seed=seed)
+    report = result.report()
+    kept = ("accepted", "reasons", "confidence", "predicted_tre_mm", "n_keypoints_mri")
+    kept += ("n_keypoints_ius", "n_matches", "n_inliers", "trust", "device", "model", "version")
+    figures = {key: report[key] for key in kept}
+    figures["matching_score"] = report["n_matches"] / max(report["n_keypoints_mri"], 1)
+    if truth is not None:
+        figures["precision"] = matching_precision(result, truth)
+    return result.matrix, figures
+
+
+def _peer(
+    pair: tuple[Volume, Volume], seed: int, method: str
+) -> tuple[Matrix | None, dict[str, Any]]:
+    """A peer that gives up has failed, which is an outcome like any other."""
+    try:
+        return PEERS[method].register(*pair, seed), {}
+    except EstimationError as error:
+        return None, {"failure": str(error)}
+
+
+def _mean_error(
+    matrix: Matrix | None, fixed: torch.Tensor | None, moving: torch.Tensor | None
+) -> float | None:
+    if matrix is None or fixed is None or moving is None:
+        return None
+    return float(target_errors(matrix, fixed, moving).mean())
+
+
+def _key(outcome: dict[str, Any]) -> tuple:
+    return tuple(outcome[name] for name in ("kind", "mri", "ius", "method", "level", "seed"))
+
+
+def _digest(model: Model) -> str:
+    """Tells two models of one name apart."""
+    digest = hashlib.sha256()
+    for name, value in model.encoder.state_dict().items():
+        digest.update(name.encode() + value.cpu().float().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,148 @@
+"""The pictures of a benchmark: capture range of every method, and how far trust can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..writing import whole
+from .benchmark import METHODS
+from .calibration import SUCCESS_MM, calibrate, is_right, wilson
+from .cases import FOREIGN
+
+Outcome = dict[str, Any]
+
+COLOURS = dict(
+    zip(METHODS, ("#1b6ca8", "#d1661c", "#3a923a", "#8e5ea2", "#b8860b", "#555555"), strict=True)
+)
+LEAST_SHOWN_MM = 0.3
+TICKS_MM = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+
+
+def write_capture(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Success against the size of the misplacement, and TRE after against TRE before.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    outcomes = [o for o in outcomes if o["kind"] != FOREIGN]
+    figure = _figure(12.5, 4.6)
+    left, right = figure.subplots(1, 2)
+    _capture(left, outcomes)
+    _before_and_after(right, outcomes)
+    _save(figure, path)
+
+
+def write_calibration(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Reliability of the confidence, and predicted against true TRE.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    figure = _figure(10, 4.6)
+    left, right = figure.subplots(1, 2)
+    _reliability(left, outcomes)
+    _predicted(right, outcomes)
+    _save(figure, path)
+
+
+def _capture(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    levels = list(dict.fromkeys(o["level"] for o in outcomes))
+    methods = list(dict.fromkeys(o["method"] for o in outcomes))
+    for n, method in enumerate(methods):
+        shares, ranges, places = [], [], []
+        for place, level in enumerate(levels):
+            part = [o for o in outcomes if (o["method"], o["level"]) == (method, level)]
+            if part:
+                hits = sum(map(is_right, part))
+                shares.append(hits / len(part))
+                ranges.append(wilson(hits, len(part)))
+                places.append(place + 0.08 * (n - (len(methods) - 1) / 2))  # bars side by side
+        low, high = np.array(ranges).T
+        bars = np.clip([np.array(shares) - low, high - shares], 0, None)
+        axes.errorbar(
+            places,
+            shares,
+            bars,
+            color=COLOURS[method],
+            label=method,
+            marker="o",
+            markersize=4,
+            capsize=1.5,
+            elinewidth=0.6,
+        )
+    axes.set_xticks(range(len(levels)), levels)
+    axes.set(xlabel="misplacement (mm / degrees)", ylim=(-0.03, 1.03))
+    axes.set(ylabel=f"share within {SUCCESS_MM:g} mm (95 % interval)", title="Capture range")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _before_and_after(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    found = [o for o in outcomes if o["tre_mm"] is not None]
+    for method in dict.fromkeys(o["method"] for o in found):
+        part = [o for o in found if o["method"] == method]
+        before, after = (
+            [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("start_tre_mm", "tre_mm")
+        )
+        axes.plot(before, after, ".", color=COLOURS[method], label=method, alpha=0.7)
+    axes.axhline(SUCCESS_MM, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
+    _millimetres(axes, [o[k] for o in found for k in ("start_tre_mm", "tre_mm")])
+    axes.set(title="Every registration (below the dashed line: success)")
+    axes.set(xlabel="mean TRE before (mm)", ylabel="mean TRE after (mm)")
+
+
+def _reliability(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
+    judged = calibrate(outcomes)
+    title = "Confidence"
+    if judged is not None:
+        title += f": expected calibration error {judged.error:.2f}"
+        for b in judged.bins:
+            low, high = b.interval
+            bars = [[max(b.right - low, 0)], [max(high - b.right, 0)]]
+            axes.errorbar(b.confidence, b.right, bars, color="#1b6ca8", marker="o", capsize=3)
+            axes.annotate(str(b.count), (b.confidence, b.right), (6, 4), textcoords="offset points")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
+    axes.set(xlabel="confidence", ylabel=f"share within {SUCCESS_MM:g} mm (95 % interval)")
+
+
+def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    known = [o for o in outcomes if o.get("predicted_tre_mm") and o["tre_mm"] is not None]
+    for accepted, colour in ((True, "#1b6ca8"), (False, "#d1661c")):
+        part = [o for o in known if o["accepted"] == accepted]
+        values = ([o[key] for o in part] for key in ("predicted_tre_mm", "tre_mm"))
+        label = "accepted" if accepted else "refused"
+        axes.plot(*values, "o", color=colour, label=label, alpha=0.6, markersize=4)
+    _millimetres(axes, [o[key] for o in known for key in ("predicted_tre_mm", "tre_mm")])
+    axes.set_title("Predicted error")
+    axes.set(xlabel="predicted TRE (mm)", ylabel="true mean TRE (mm)")
+    axes.legend(frameon=False)
+
+
+def _millimetres(axes: Axes, values: Sequence[float]) -> None:
+    """Equal logarithmic axes that hold all values, and the line where both are equal."""
+    low = max(LEAST_SHOWN_MM, min(values, default=1.0)) / 1.3
+    high = max(2.0, *values, 0.0) * 1.3
+    ticks = [tick for tick in TICKS_MM if low < tick < high]
+    axes.plot([low, high], [low, high], color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    for side in (axes.xaxis, axes.yaxis):
+        side.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        side.set_ticks([], minor=True)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

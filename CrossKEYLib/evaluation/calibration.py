@@ -1,0 +1,190 @@
+"""Does the confidence say how often results are right, and the predicted error how wrong they are?
+
+Pure functions of what a benchmark wrote. A result is right when its mean target registration
+error (TRE) is within `SUCCESS_MM`; on a pair that does not belong together none is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
+
+SUCCESS_MM = 3.0
+BINS = 5  # of confidence, equally wide; more would hold next to nothing each
+Z95 = 1.96  # standard deviations of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Results of similar confidence.
+
+    Attributes:
+        low, high: of the bin.
+        count: results in it.
+        confidence: their mean.
+        right: share of them that is right.
+        interval: 95 % interval of that share (Wilson).
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    right: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidence and predicted error against the truth.
+
+    Attributes:
+        bins: the reliability curve, bins without results left out.
+        error: expected calibration error, 0 to 1.
+        n, n_right: results, and how many are right.
+        right_refused, wrong_accepted: the two ways to be wrong, on pairs that belong together.
+        n_foreign, foreign_accepted: the same for pairs that do not.
+        correlation: Spearman's, of predicted with true TRE; NaN where it is undefined.
+        covered: share of true TRE not above the predicted.
+        covered_twice: the same for twice the predicted.
+    """
+
+    bins: list[Bin]
+    error: float
+    n: int
+    n_right: int
+    right_refused: int
+    wrong_accepted: int
+    n_foreign: int
+    foreign_accepted: int
+    correlation: float
+    covered: float
+    covered_twice: float
+
+
+def calibrate(outcomes: Sequence[dict[str, Any]]) -> Calibration | None:
+    """From our own outcomes of a benchmark; those of peers have no confidence and are left out.
+
+    None where there are none.
+    """
+    ours = [o for o in outcomes if "confidence" in o]
+    if not ours:
+        return None
+    own = [o for o in ours if o["kind"] != "foreign"]
+    foreign = [o for o in ours if o["kind"] == "foreign"]
+    right = [is_right(o) for o in ours]
+    known = [o for o in own if o["tre_mm"] is not None and o["predicted_tre_mm"] is not None]
+    predicted = [o["predicted_tre_mm"] for o in known]
+    true = [o["tre_mm"] for o in known]
+    confidence = [o["confidence"] for o in ours]
+    return Calibration(
+        bins=reliability(confidence, right),
+        error=expected_calibration_error(confidence, right),
+        n=len(own),
+        n_right=sum(is_right(o) for o in own),
+        right_refused=sum(is_right(o) and not o["accepted"] for o in own),
+        wrong_accepted=sum(o["accepted"] and not is_right(o) for o in own),
+        n_foreign=len(foreign),
+        foreign_accepted=sum(o["accepted"] for o in foreign),
+        correlation=rank_correlation(predicted, true),
+        covered=coverage(predicted, true),
+        covered_twice=coverage(predicted, true, 2.0),
+    )
+
+
+def is_right(outcome: dict[str, Any]) -> bool:
+    """Whether the transform found may be used."""
+    return outcome["tre_mm"] is not None and outcome["tre_mm"] <= SUCCESS_MM
+
+
+def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> list[Bin]:
+    """Share of right results per confidence ``[N]``, ``right [N]`` being 0 or 1; empty bins are
+    left out. A calibrated confidence has ``right`` near ``confidence`` everywhere."""
+    values, hits = np.asarray(confidence, float), np.asarray(right, bool)
+    place = np.clip((values * bins).astype(int), 0, bins - 1)  # confidence 1 is in the last
+    found = []
+    for n in range(bins):
+        inside = place == n
+        if inside.any():
+            count, hit = int(inside.sum()), int(hits[inside].sum())
+            mean = float(values[inside].mean())
+            share = (n / bins, (n + 1) / bins, count, mean, hit / count)
+            found.append(Bin(*share, interval=wilson(hit, count)))
+    return found
+
+
+def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
+    """Mean distance of confidence from the share of right results, over bins weighted by their
+    count (Naeini et al., AAAI 2015); 0 is calibrated."""
+    found = reliability(confidence, right, bins)
+    total = sum(b.count for b in found)
+    return sum(b.count * abs(b.confidence - b.right) for b in found) / max(total, 1)
+
+
+def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -> float:
+    """Share of true errors not above ``factor`` times the predicted; NaN without any."""
+    predicted, true = np.asarray(predicted_mm, float), np.asarray(true_mm, float)
+    return float(np.mean(true <= factor * predicted)) if len(true) else math.nan
+
+
+def rank_correlation(predicted_mm: ArrayLike, true_mm: ArrayLike) -> float:
+    """Spearman's correlation; NaN below three values or where one side never changes."""
+    predicted, true = np.asarray(predicted_mm, float), np.asarray(true_mm, float)
+    if len(true) < 3 or np.ptp(predicted) == 0 or np.ptp(true) == 0:
+        return math.nan
+    ranks: NDArray[np.float64] = np.asarray(spearmanr(predicted, true))
+    return float(ranks[0])
+
+
+def wilson(hits: int, count: int, z: float = Z95) -> tuple[float, float]:
+    """Interval of a share seen ``hits`` times in ``count`` (Wilson 1927); also near 0 and 1."""
+    if count == 0:
+        return 0.0, 1.0
+    share, extra = hits / count, z * z / count
+    middle = (share + extra / 2) / (1 + extra)
+    half = z / (1 + extra) * math.sqrt(share * (1 - share) / count + extra / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def table(calibration: Calibration) -> str:
+    """Markdown: the figures, then the reliability curve."""
+    c = calibration
+    high = wilson(c.foreign_accepted, c.n_foreign)[1]
+    rows = [
+        ("expected calibration error", f"{c.error:.2f}"),
+        ("right results refused", f"{c.right_refused} of {c.n_right}"),
+        ("wrong results accepted", f"{c.wrong_accepted} of {c.n - c.n_right}"),
+    ]
+    if c.n_foreign:
+        share = f"{c.foreign_accepted} of {c.n_foreign} (95 %: at most {100 * high:.0f} %)"
+        rows.append(("foreign pairs accepted", share))
+    if c.n:
+        rows += [
+            ("predicted and true TRE, rank correlation", _number(c.correlation)),
+            ("true TRE not above the predicted", _percent(c.covered)),
+            ("true TRE not above twice the predicted", _percent(c.covered_twice)),
+        ]
+    lines = ["| trust | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
+    lines += ["| confidence | results | mean confidence | right (95 % interval) |"]
+    lines.append("|---|---|---|---|")
+    for b in c.bins:
+        low, high = (100 * x for x in b.interval)
+        lines.append(
+            f"| {b.low:.1f} to {b.high:.1f} | {b.count} | {b.confidence:.2f} | "
+            f"{100 * b.right:.0f} % ({low:.0f} to {high:.0f}) |"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.2f}"
+
+
+def _percent(share: float) -> str:
+    return "undefined" if math.isnan(share) else f"{100 * share:.0f} %"

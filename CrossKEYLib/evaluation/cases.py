@@ -1,0 +1,144 @@
+"""What a benchmark registers: real pairs with landmarks, simulated ones, and foreign ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+from ..files import NIFTI, TEXT_HEADER
+from ..landmark_files import read_landmark_pairs
+from ..plausibility import SMALLEST_IUS_ML, filled_ml
+from ..synthesis.anatomy import Anatomy, read_anatomy
+from ..synthesis.probe import Probe
+from ..synthesis.simulator import simulate
+from ..synthesis.style import Style
+from ..volume import Volume
+
+REAL, SIMULATED, FOREIGN = "real", "simulated", "foreign"
+IUS_NAME = re.compile(r"(^|[_-])i?us([_.-])", re.IGNORECASE)  # Case24_US_before.nii.gz, ius.nrrd
+TARGETS = 500  # places in the field of view at which a simulated pair's error is measured
+SPACING_MM = 0.5  # of simulated iUS; real ones have about this
+MOST_DRAWS = 20  # a probe may by chance see next to nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One pair as it lies before it is misplaced.
+
+    Attributes:
+        mri, ius: fixed and moving.
+        targets_fixed, targets_moving: ``[N, 3]`` RAS mm, places that correspond; None where
+            nothing does.
+    """
+
+    mri: Volume
+    ius: Volume
+    targets_fixed: torch.Tensor | None
+    targets_moving: torch.Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A pair by name; ``load`` reads or simulates it when its turn comes.
+
+    Attributes:
+        kind: `REAL`, `SIMULATED` or `FOREIGN`.
+        mri, ius: names, for tables.
+    """
+
+    kind: str
+    mri: str
+    ius: str
+    load: Callable[[], Images]
+
+
+def find_case(folder: Path) -> tuple[list[Path], Path, list[Path]]:
+    """MRI contrasts, iUS and landmark files of a folder that holds one patient.
+
+    The iUS is the volume with "US" or "iUS" as a word of its name; the other volumes are MRI.
+
+    Raises:
+        InputError: not one iUS, no MRI or no landmarks.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; check the path")
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    volumes = [path for path in files if path.name.lower().endswith(NIFTI + TEXT_HEADER)]
+    ius = [path for path in volumes if IUS_NAME.search(path.name)]
+    mri = [path for path in volumes if path not in ius]
+    landmarks = [p for p in files if p.name.lower().endswith((".tag", ".csv", ".mrk.json"))]
+    if len(ius) != 1 or not mri or not landmarks:
+        raise InputError(
+            f"{folder}: expected MRI, one iUS (named ..._US_...) and landmarks, found {len(mri)}, "
+            f"{len(ius)} and {len(landmarks)}; give --mri, --ius and --landmarks in its place"
+        )
+    return mri, ius[0], landmarks
+
+
+def real_cases(mri: Sequence[Path], ius: Path, landmarks: Sequence[Path]) -> list[Case]:
+    """One case per MRI contrast of a patient."""
+    pairs = read_landmark_pairs(landmarks)
+
+    def loader(path: Path) -> Callable[[], Images]:
+        return lambda: Images(_read(path), _read(ius), *pairs)
+
+    return [Case(REAL, path.name, ius.name, loader(path)) for path in mri]
+
+
+def foreign_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
+    """Every iUS with every MRI; none may belong together."""
+
+    def loader(a: Path, b: Path) -> Callable[[], Images]:
+        return lambda: Images(_read(a), _read(b), None, None)
+
+    return [Case(FOREIGN, a.name, b.name, loader(a, b)) for a in mri for b in ius]
+
+
+def simulated_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
+    """``count`` probe sites on every MRI, each in a style of its own; the pose is known exactly."""
+
+    def loader(path: Path, site: int) -> Callable[[], Images]:
+        return lambda: simulated(_read(path), _anatomy(path), (seed, site))
+
+    return [
+        Case(SIMULATED, path.name, f"site {site}", loader(path, site))
+        for path in mri
+        for site in range(count)
+    ]
+
+
+def simulated(
+    mri: Volume, anatomy: Anatomy, seed: tuple[int, int], spacing_mm: float = SPACING_MM
+) -> Images:
+    """An iUS of this brain in its own world, so that the true transform is the identity.
+
+    Spots that training draws into both images are left out: the MRI must stay as it is.
+    """
+    generator = torch.Generator().manual_seed(1000 * seed[0] + seed[1])
+    for _ in range(MOST_DRAWS):
+        probe, style = Probe.draw(anatomy, generator), Style.draw(generator)
+        style = replace(style, blob_count=0)
+        made = simulate(anatomy, generator, probe=probe, style=style, spacing_mm=spacing_mm).volume
+        if filled_ml(made) >= SMALLEST_IUS_ML:
+            break
+    inside = (made.array > 0).nonzero()
+    chosen = inside[torch.randint(len(inside), (TARGETS,), generator=generator).to(inside.device)]
+    targets = made.points_ras(chosen.float())
+    return Images(mri, made, targets, targets)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path) -> Volume:
+    """Cases in a row share their MRI."""
+    return Volume.read(path)
+
+
+@lru_cache(maxsize=4)
+def _anatomy(path: Path) -> Anatomy:
+    return read_anatomy([_read(path)])

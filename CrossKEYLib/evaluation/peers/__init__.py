@@ -1,0 +1,1 @@
+"""Rigid registration by other methods, for comparison; `registry` names them all."""

@@ -1,0 +1,145 @@
+"""elastix through ITKElastix: rigid, advanced Mattes mutual information.
+
+Klein et al., IEEE Transactions on Medical Imaging 29(1), 2010. The package is optional.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ...errors import EstimationError, InputError
+from ...transform import Matrix
+from ...volume import Volume
+from .images import Geometry, Pair, from_itk
+
+INSTALL = "elastix is not installed; run: pip install itk-elastix"
+
+
+@dataclass(frozen=True)
+class ElastixConfig:
+    """elastix's own rigid parameter map; these replace its entries."""
+
+    resolutions: int = 4
+    iterations: int = 500  # the manual advises 500 to 2000
+    samples: int = 4096  # new ones in each iteration
+    bins: int = 32
+    max_step_mm: float = 1.0  # in the first iteration; the size of a voxel, as the manual advises
+    least_valid_share: float = 0.1  # of the samples, inside the MRI
+
+    def entries(self, seed: int) -> dict[str, str]:
+        return {
+            "NumberOfResolutions": str(self.resolutions),
+            "MaximumNumberOfIterations": str(self.iterations),
+            "NumberOfSpatialSamples": str(self.samples),
+            "NewSamplesEveryIteration": "true",
+            "ImageSampler": "RandomCoordinate",
+            "ErodeMask": "false",  # else next to nothing of a fan is left on coarse levels
+            "NumberOfHistogramBins": str(self.bins),
+            "MaximumStepLength": str(self.max_step_mm),
+            "RequiredRatioOfValidSamples": str(self.least_valid_share),
+            "AutomaticTransformInitialization": "false",
+            "AutomaticScalesEstimation": "true",
+            "RandomSeed": str(seed + 1),
+            "WriteResultImage": "false",
+        }
+
+
+def check_installed() -> None:
+    """Raises InputError, with the command that installs it, when the package is missing."""
+    _package()
+
+
+def register(
+    fixed: Volume, moving: Volume, seed: int = 0, config: ElastixConfig | None = None
+) -> Matrix:
+    """Move the iUS from where it lies by elastix.
+
+    Args:
+        fixed, moving: MRI and iUS, as read.
+        seed: of the samples.
+        config: settings.
+
+    Returns:
+        ``T_fixed_moving``, 4x4, RAS mm.
+
+    Raises:
+        InputError: an image that holds nothing, or elastix is not installed.
+        EstimationError: elastix gave up.
+    """
+    itk = _package()
+    pair = Pair.of(fixed, moving)
+    with _tolerant():
+        found = _run(itk, pair, (config or ElastixConfig()).entries(seed))
+    return _matrix(
+        [float(v) for v in found["TransformParameters"]],
+        [float(v) for v in found["CenterOfRotationPoint"]],
+    )
+
+
+def _run(itk: Any, pair: Pair, settings: dict[str, str]) -> Any:
+    """elastix's map of the transform it found; `EstimationError` where it found none."""
+    parameters = itk.ParameterObject.New()
+    entries = parameters.GetDefaultParameterMap("rigid")
+    for name, value in settings.items():
+        entries[name] = [value]
+    parameters.AddParameterMap(entries)
+    method = itk.ElastixRegistrationMethod.New(
+        _image(itk, pair.ius, np.float32), _image(itk, pair.mri, np.float32)
+    )
+    method.SetFixedMask(_image(itk, pair.mask, np.uint8))
+    method.SetParameterObject(parameters)
+    method.SetNumberOfThreads(torch.get_num_threads())
+    method.SetLogToConsole(False)
+    try:
+        method.UpdateLargestPossibleRegion()
+    except RuntimeError as error:
+        reason = "the iUS may have left the MRI" if "log" in str(error) else str(error)
+        raise EstimationError(f"elastix gave up: {reason.strip().splitlines()[-1]}") from error
+    return method.GetTransformParameterObject().GetParameterMap(0)
+
+
+def _matrix(parameters: list[float], centre: list[float]) -> Matrix:
+    """From Euler angles (rad) and translation (mm) about a centre, all LPS."""
+    euler = sitk.Euler3DTransform()
+    euler.SetCenter(centre)
+    euler.SetParameters(parameters)
+    rotation = np.array(euler.GetMatrix()).reshape(3, 3)
+    offset = np.array(euler.GetTranslation()) + centre - rotation @ centre
+    return from_itk(rotation, offset)
+
+
+def _image(itk: Any, volume: Volume, kind: type) -> Any:
+    image = itk.image_from_array(np.ascontiguousarray(volume.array.numpy().astype(kind)))
+    place = Geometry.of(volume)
+    image.SetSpacing(place.spacing.tolist())
+    image.SetOrigin(place.origin.tolist())
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(place.direction)))
+    return image
+
+
+def _package() -> Any:
+    """Loaded when asked for: it is optional, and takes seconds."""
+    try:
+        with _tolerant():
+            import itk  # type: ignore[reportMissingImports]
+
+            itk.ElastixRegistrationMethod  # noqa: B018 - itk alone does not hold it
+    except (ImportError, AttributeError):
+        raise InputError(INSTALL) from None
+    return itk
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """ITK's extension modules crash where a caller has turned warnings into errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,86 @@
+"""LC2, the linear correlation of linear combination, for ultrasound and MRI.
+
+Fuerst, Wein, Mueller, Navab, Medical Image Analysis 18(8), 2014: in every patch the ultrasound is
+explained as a linear combination of MRI intensity, MRI gradient magnitude and a constant; the
+share of its variance that this explains is averaged, weighted by that variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ...transform import Matrix
+from ...volume import Volume
+from .grids import Overlay, box_mean, gradient_magnitude, overlap_factor
+from .images import Pair
+from .search import SearchConfig, search
+
+
+@dataclass(frozen=True)
+class Lc2Config:
+    """Settings of the similarity and of its optimisation."""
+
+    spacing_mm: tuple[float, ...] = (2.0, 1.0)  # of the levels
+    patch_voxels: int = 5  # edge of a patch
+    stride_mm: float = 3.0  # between patches, which overlap
+    least_filled: float = 0.5  # of a patch
+    least_overlap: float = 0.5  # of the field of view with the MRI
+    ridge: float = 1e-5  # of the fits, in squared intensities
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+
+class Lc2:
+    """The similarity on one resolution level; call it with ``T_fixed_moving``."""
+
+    def __init__(self, pair: Pair, spacing_mm: float, config: Lc2Config) -> None:
+        overlay = Overlay.of(pair, spacing_mm)
+        slope = gradient_magnitude(pair.mri, overlay.mri[0])
+        # The fit is indifferent to scale, but its ridge is not.
+        slope = slope * overlay.mri[0].std() / slope.std().clamp_min(1e-9)
+        self.overlay = replace(overlay, mri=torch.stack([overlay.mri[0], slope]))
+        self.stride = max(1, round(config.stride_mm / spacing_mm))
+        self.config = config
+
+    def __call__(self, matrix: Matrix) -> float:
+        config = self.config
+        (p, g), mask = self.overlay.seen(matrix)
+        u = self.overlay.ius
+        products = torch.stack(
+            [torch.ones_like(u), u, p, g, u * u, p * p, g * g, u * p, u * g, p * g]
+        )
+        mean = box_mean(products * mask, config.patch_voxels, self.stride).flatten(1)
+        mean = mean[:, mean[0] > config.least_filled]
+        if mean.shape[1] == 0:
+            return 0.0
+        share = mean[0]
+        u, p, g, uu, pp, gg, up, ug, pg = mean[1:] / share
+        uu, pp, gg = uu - u * u, pp - p * p + config.ridge, gg - g * g + config.ridge
+        up, ug, pg = up - u * p, ug - u * g, pg - p * g
+        explained = (up * up * gg - 2 * up * ug * pg + ug * ug * pp) / (pp * gg - pg * pg)
+        similarity = float((share * explained).sum() / (share * uu).sum().clamp_min(1e-12))
+        return similarity * overlap_factor(mask, self.overlay.mask, config.least_overlap)
+
+
+def register(
+    fixed: Volume, moving: Volume, seed: int = 0, config: Lc2Config | None = None
+) -> Matrix:
+    """Move the iUS from where it lies to a maximum of LC2.
+
+    Args:
+        fixed, moving: MRI and iUS, as read.
+        seed: of the tries around the start.
+        config: settings.
+
+    Returns:
+        ``T_fixed_moving``, 4x4, RAS mm.
+
+    Raises:
+        InputError: an image that holds nothing.
+    """
+    config = config or Lc2Config()
+    pair = Pair.of(fixed, moving)
+    levels = [Lc2(pair, spacing, config) for spacing in config.spacing_mm]
+    return search(levels, pair.centre_ras, np.random.default_rng(seed), config.search)

@@ -1,0 +1,37 @@
+"""The peers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...transform import Matrix
+from ...volume import Volume
+from . import ants, elastix, lc2, mind, mutual_information
+
+Register = Callable[[Volume, Volume, int], Matrix]  # MRI, iUS, seed -> T_fixed_moving, RAS mm
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One method.
+
+    Attributes:
+        register: the whole of it.
+        config: its settings, the default ones.
+        check: raises InputError, with the command that installs it, when a package is missing.
+    """
+
+    register: Register
+    config: Any
+    check: Callable[[], None] = lambda: None
+
+
+PEERS: Mapping[str, Peer] = {
+    "mi": Peer(mutual_information.register, mutual_information.MutualInformationConfig()),
+    "elastix": Peer(elastix.register, elastix.ElastixConfig(), elastix.check_installed),
+    "ants": Peer(ants.register, ants.AntsConfig(), ants.check_installed),
+    "lc2": Peer(lc2.register, lc2.Lc2Config()),
+    "mind": Peer(mind.register, mind.MindConfig()),
+}

@@ -1,0 +1,82 @@
+"""Climb a similarity over rigid motions without derivatives, from coarse images to fine ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from ... import transform
+from ...transform import Matrix
+
+Similarity = Callable[[Matrix], float]  # of T_fixed_moving; larger is better
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Several starts on the coarse level, Powell's method on each level."""
+
+    tries: int = 300  # random motions around the start, beside the start itself
+    spread_mm: float = 8.0  # their standard deviation per axis
+    spread_deg: float = 8.0
+    climbs: int = 3  # the start and the best of these are climbed on the coarse level
+    degrees_per_mm: float = 2.0  # one unit of rotation moves the rim about as far as one mm
+    first_step: float = 2.0  # mm, and as many units of rotation
+    evaluations: int = 300  # of the similarity, per climb
+    tolerance_mm: float = 0.05
+
+
+def search(
+    levels: Sequence[Similarity],
+    centre: np.ndarray,
+    rng: np.random.Generator,
+    config: SearchConfig,
+) -> Matrix:
+    """The best rigid motion near the identity.
+
+    Args:
+        levels: the same similarity on ever finer images.
+        centre: ``[3]`` RAS mm, about which rotations turn: the middle of the moving image.
+        rng: of the tries.
+        config: settings.
+
+    Returns:
+        ``T_fixed_moving``, 4x4, RAS mm.
+    """
+    coarse = levels[0]
+    noise = rng.normal(size=(config.tries, 6))
+    tries = transform.steps_about(centre, noise, config.spread_mm, config.spread_deg)
+    order = np.argsort([-coarse(matrix) for matrix in tries])
+    starts = [np.eye(4), *tries[order[: config.climbs - 1]]]
+    ends = [climb(coarse, start, centre, config) for start in starts]
+    best = max(ends, key=levels[min(1, len(levels) - 1)])  # judged where more is seen
+    for similarity in levels[1:]:
+        best = climb(similarity, best, centre, config)
+    return best
+
+
+def climb(
+    similarity: Similarity, start: Matrix, centre: np.ndarray, config: SearchConfig
+) -> Matrix:
+    """The maximum that Powell's method reaches from ``start``."""
+    middle = start[:3, :3] @ centre + start[:3, 3]
+
+    def moved(x: np.ndarray) -> Matrix:
+        step = transform.steps_about(middle, x[None], 1.0, config.degrees_per_mm)[0]
+        return step @ start
+
+    found = minimize(
+        lambda x: -similarity(moved(x)),
+        np.zeros(6),
+        method="Powell",
+        options={
+            "direc": config.first_step * np.eye(6),
+            "xtol": config.tolerance_mm / config.first_step,
+            "ftol": 1e-4,
+            "maxfev": config.evaluations,
+        },
+    )
+    end = moved(found.x)
+    return end if similarity(end) >= similarity(start) else start
