@@ -22,6 +22,7 @@ COLOURS = dict(
     zip(METHODS, ("#1b6ca8", "#d1661c", "#3a923a", "#8e5ea2", "#b8860b", "#555555"), strict=True)
 )
 LEAST_SHOWN_MM = 0.3
+TICKS_MM = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 def write_capture(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -31,7 +32,7 @@ def write_capture(path: Path, outcomes: Sequence[Outcome]) -> None:
         InputError: the file cannot be written.
     """
     outcomes = [o for o in outcomes if o["kind"] != FOREIGN]
-    figure = _figure(12, 4.6)
+    figure = _figure(12.5, 4.6)
     left, right = figure.subplots(1, 2)
     _capture(left, outcomes)
     _before_and_after(right, outcomes)
@@ -72,13 +73,14 @@ def _capture(axes: Axes, outcomes: Sequence[Outcome]) -> None:
             color=COLOURS[method],
             label=method,
             marker="o",
-            capsize=2,
-            elinewidth=0.8,
+            markersize=4,
+            capsize=1.5,
+            elinewidth=0.6,
         )
     axes.set_xticks(range(len(levels)), levels)
     axes.set(xlabel="misplacement (mm / degrees)", ylim=(-0.03, 1.03))
     axes.set(ylabel=f"share within {SUCCESS_MM:g} mm (95 % interval)", title="Capture range")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _before_and_after(axes: Axes, outcomes: Sequence[Outcome]) -> None:
@@ -89,11 +91,9 @@ def _before_and_after(axes: Axes, outcomes: Sequence[Outcome]) -> None:
             [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("start_tre_mm", "tre_mm")
         )
         axes.plot(before, after, ".", color=COLOURS[method], label=method, alpha=0.7)
-    both = [max(o[k], LEAST_SHOWN_MM) for o in found for k in ("start_tre_mm", "tre_mm")]
-    ends = [min(both, default=1.0), max(both, default=100.0)]
-    axes.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
     axes.axhline(SUCCESS_MM, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
-    axes.set(xscale="log", yscale="log", title="Every registration")
+    _millimetres(axes, [o[k] for o in found for k in ("start_tre_mm", "tre_mm")])
+    axes.set(title="Every registration (below the dashed line: success)")
     axes.set(xlabel="mean TRE before (mm)", ylabel="mean TRE after (mm)")
 
 
@@ -119,12 +119,22 @@ def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         values = ([o[key] for o in part] for key in ("predicted_tre_mm", "tre_mm"))
         label = "accepted" if accepted else "refused"
         axes.plot(*values, "o", color=colour, label=label, alpha=0.6, markersize=4)
-    both = [o[key] for o in known for key in ("predicted_tre_mm", "tre_mm")]
-    ends = [min(both, default=1.0), max(both, default=10.0)]
-    axes.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
-    axes.set(xscale="log", yscale="log", title="Predicted error")
+    _millimetres(axes, [o[key] for o in known for key in ("predicted_tre_mm", "tre_mm")])
+    axes.set_title("Predicted error")
     axes.set(xlabel="predicted TRE (mm)", ylabel="true mean TRE (mm)")
     axes.legend(frameon=False)
+
+
+def _millimetres(axes: Axes, values: Sequence[float]) -> None:
+    """Equal logarithmic axes that hold all values, and the line where both are equal."""
+    low = max(LEAST_SHOWN_MM, min(values, default=1.0)) / 1.3
+    high = max(2.0, *values, 0.0) * 1.3
+    ticks = [tick for tick in TICKS_MM if low < tick < high]
+    axes.plot([low, high], [low, high], color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    for side in (axes.xaxis, axes.yaxis):
+        side.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        side.set_ticks([], minor=True)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -6,7 +6,10 @@ Avants et al., NeuroImage 54(3), 2011. The package is optional.
 from __future__ import annotations
 
 import os
+import random
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +60,7 @@ def register(
     ants = _package()
     config = config or AntsConfig()
     pair = Pair.of(fixed, moving)
-    with tempfile.TemporaryDirectory() as folder:
-        ants.config.set_ants_deterministic(torch.get_num_threads() == 1, seed + 1)
+    with tempfile.TemporaryDirectory() as folder, _seeded(ants, seed + 1):  # 0 means the clock
         try:
             found = ants.registration(
                 fixed=_image(ants, pair.ius),
@@ -99,6 +101,18 @@ def _image(ants: Any, volume: Volume) -> Any:
         spacing=place.spacing.tolist(),
         direction=place.direction,
     )
+
+
+@contextmanager
+def _seeded(ants: Any, seed: int) -> Iterator[None]:
+    """ANTsPy seeds the generators of Python and NumPy along with its own; theirs are put back."""
+    python, arrays = random.getstate(), np.random.get_state()
+    ants.config.set_ants_deterministic(torch.get_num_threads() == 1, seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
 
 
 def _package() -> Any:
