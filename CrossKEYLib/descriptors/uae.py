@@ -112,10 +112,13 @@ def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Seque
 def _joined(join: nn.Sequential, below: torch.Tensor, beside: torch.Tensor) -> torch.Tensor:
     """``join`` of the coarser level, upsampled, and the finer one. Its first convolution has size
     1, so the coarser share of it is computed before the upsampling, at an eighth of the cost."""
-    conv, normalise, activate = join[0]  # type: ignore[misc]
+    mix, last = join
+    assert isinstance(mix, nn.Sequential)
+    conv, normalise, activate = mix
+    assert isinstance(conv, nn.Conv3d)
     own = F.conv3d(beside, conv.weight[:, below.shape[1] :], conv.bias)
     lifted = _upsampled(F.conv3d(below, conv.weight[:, : below.shape[1]]))
-    return join[1](activate(normalise(own + lifted)))
+    return last(activate(normalise(own + lifted)))
 
 
 def fused(network: UAENetwork) -> UAENetwork:
