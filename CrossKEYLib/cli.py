@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .allocator import keep_freed_memory
 from .commands import benchmark, evaluate, images, landmark, register, train
 from .errors import CrossKEYError
 
@@ -60,6 +61,7 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status; no exception leaves."""
+    keep_freed_memory()
     with _interruptible() as interrupted, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # stderr is for our one line
         try:

@@ -118,6 +118,7 @@ class RegisterConfig:
     moving_keypoints: int = 4000
     capture_radius_mm: float = 40.0  # around a given start
     look_fixed: int = 40000  # MRI points at most, in the first look that finds the orientation
+    look_moving: int = 2000  # iUS points, likewise
     search_rotations: bool = True  # try all orientations when the given one is not trusted
     search_keypoints: int = 600
     search_hypotheses: int = 4000  # per orientation

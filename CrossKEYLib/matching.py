@@ -10,9 +10,10 @@ import torch
 
 from .config import MatchConfig
 from .errors import EstimationError, InputError
+from .precision import short_products
 from .transform import Matrix, apply
 
-_TILE_ELEMENTS = 1_000_000  # similarities held at once: 4 MB stay in the processor's cache
+_TILE_ELEMENTS = 2_000_000  # similarities held at once: 8 MB stay in the processor's cache
 
 # Tells for candidates [start, stop) which queries may take them: bool [stop-start, N].
 _Allowed = Callable[[int, int], torch.Tensor]
@@ -152,11 +153,12 @@ def _most_similar(
         return similarity
 
     starts = range(0, len(pool), step)
-    best, winner = torch.stack([tile(start, everyone).amax(0) for start in starts]).max(0)
-    index = torch.zeros_like(winner)
-    for number in winner.unique().tolist():
-        rows = (winner == number).nonzero().squeeze(1)
-        index[rows] = tile(starts[number], rows).argmax(0) + starts[number]
+    with short_products():
+        best, winner = torch.stack([tile(start, everyone).amax(0) for start in starts]).max(0)
+        index = torch.zeros_like(winner)
+        for number in winner.unique().tolist():
+            rows = (winner == number).nonzero().squeeze(1)
+            index[rows] = tile(starts[number], rows).argmax(0) + starts[number]
     return best, index
 
 

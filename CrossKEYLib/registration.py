@@ -228,7 +228,8 @@ class _Pipeline:
         """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
         is then located among all of them."""
         few, estimate = target.thinned(self.config.look_fixed), self.config.estimate
-        look = self._once(few, ius, points, rotation, prior, estimate)
+        some = points[: self.config.look_moving]
+        look = self._once(few, ius, some, rotation, prior, estimate)
         attempts = []
         if look.result.matrix is not None:
             turned = _rotation_of(look.result.matrix)

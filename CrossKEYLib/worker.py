@@ -34,6 +34,7 @@ from typing import IO, Any
 import numpy as np
 
 from . import __version__
+from .allocator import keep_freed_memory
 from .config import RegisterConfig
 from .errors import CrossKEYError, InputError
 from .evaluation.metrics import target_errors
@@ -202,6 +203,7 @@ def _requests() -> queue.SimpleQueue[str]:
 
 
 def main() -> None:
+    keep_freed_memory()
     answers = _own_stdout()
 
     def send(answer: dict[str, Any]) -> None:

@@ -14,13 +14,14 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from .. import transform
+from ..precision import short_products
 from ..transform import Matrix
 
 _STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4))  # mm, degrees
 _TRIES = 160  # per step
 _ELITE = 10  # of the tries, averaged
 _TABLE_ELEMENTS = 250_000_000  # similarities kept, a byte each
-_TILE_ELEMENTS = 1_000_000  # places looked up, or similarities computed, at once
+_TILE_ELEMENTS = 2_000_000  # places looked up, or similarities computed, at once
 _CLIP = 4.0  # standard scores beyond this count no more
 _LEVELS = 31  # to one standard deviation, so that the clipped scores fit into a byte
 
@@ -42,18 +43,35 @@ class DescriptorField:
         self.origin = points.amin(0) - 1.5 * spacing_mm
         cells = self.cells(points)
         self.last = cells.amax(0) + 1  # the first and last cells along each axis stay empty
-        self.index = torch.full(tuple((self.last + 1).tolist()), len(points), device=points.device)
-        self.index[tuple(cells.T)] = torch.arange(len(points), device=points.device)
+        size, device = tuple((self.last + 1).tolist()), points.device
+        self.index = torch.full(size, len(points), dtype=torch.int32, device=device)
+        self.index[tuple(cells.T)] = torch.arange(len(points), dtype=torch.int32, device=device)
 
     def cells(self, points: torch.Tensor) -> torch.Tensor:
         """Which cell ``[..., 3]`` RAS ``points [..., 3]`` lie in; outside ones may be negative."""
         return torch.floor((points - self.origin) / self.spacing_mm).long()
 
+    def landing(self, points: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+        """Index ``[N, H]`` (int32) of the described point on which each ``T_fixed_moving
+        [H, 4, 4]`` puts each moving point ``[N, 3]``; M where none is. As `lookup` after moving
+        the points, with the steps in between left out."""
+        into = torch.eye(4, dtype=torch.float64) / self.spacing_mm
+        into[:3, 3] = -self.origin.double().cpu() / self.spacing_mm
+        maps = (into @ matrices.cpu().double())[:, :3].permute(2, 1, 0).flatten(1).to(points)
+        places = torch.addmm(maps[3], points, maps[:3]).view(len(points), 3, -1)
+        # What is below zero ends in the first cell, which is empty like the last.
+        k, j, i = (
+            places[:, axis].clamp(0, last).int() for axis, last in enumerate(self.last.tolist())
+        )
+        _, size_j, size_i = self.index.shape
+        cells = k.mul_(size_j).add_(j).mul_(size_i).add_(i)
+        return self.index.flatten().index_select(0, cells.flatten()).view(cells.shape)
+
     def lookup(self, points: torch.Tensor) -> torch.Tensor:
         """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where is none."""
         k, j, i = self.cells(points).clamp_min(0).minimum(self.last).unbind(-1)
         _, size_j, size_i = self.index.shape
-        return self.index.flatten()[(k * size_j + j) * size_i + i]
+        return self.index.flatten()[(k * size_j + j) * size_i + i].long()
 
 
 class Evidence:
@@ -75,7 +93,7 @@ class Evidence:
         count = len(field.descriptors)
         stride = max(1, -(-len(points) * count // _TABLE_ELEMENTS))
         self.field, self.points = field, points[::stride]
-        self.rows = torch.arange(len(self.points), device=points.device)
+        self.rows = torch.arange(len(self.points), dtype=torch.int32, device=points.device)
         size = (len(self.points), count + 1)  # the last column: where no point is
         self.table = torch.empty(size, dtype=torch.int8, device=points.device)
         self.table[:, -1] = 0
@@ -89,17 +107,19 @@ class Evidence:
         step = max(1, _TILE_ELEMENTS // len(self.points))
         for start in range(0, count, step):
             part = field.descriptors[start : start + step]
-            similarity = torch.addmm(shift[:, None], scaled, part.T, beta=-1)
+            with short_products():
+                similarity = torch.addmm(shift[:, None], scaled, part.T, beta=-1)
             self.table[:, start : start + len(part)] = similarity.clamp_(-most, most).round_()
 
     def __call__(self, matrices: torch.Tensor) -> torch.Tensor:
         """Mean standard score ``[H]`` of the points under ``T_fixed_moving [H, 4, 4]`` (RAS mm);
         points that land outside of all fixed points count zero. A `ransac.Judge`."""
         offsets, table, found = self.rows * self.table.shape[1], self.table.flatten(), []
-        for part in matrices.to(self.points).split(max(1, _TILE_ELEMENTS // len(self.points))):
-            moved = self.points @ part[:, :3, :3].mT + part[:, None, :3, 3]
-            levels = table[offsets + self.field.lookup(moved)]
-            found.append(levels.float().mean(1) / _LEVELS)
+        for part in matrices.split(max(1, _TILE_ELEMENTS // len(self.points))):
+            # Point by point, so that all that is read of a point's row is read at once.
+            places = self.field.landing(self.points, part) + offsets[:, None]
+            levels = table.index_select(0, places.flatten()).view(places.shape)
+            found.append(levels.float().mean(0) / _LEVELS)
         return torch.cat(found)
 
     def at(self, matrix: Matrix) -> float:

@@ -22,7 +22,7 @@ from .triplets import deck, draw_triplets, solve_triplets
 
 _TILE_ELEMENTS = 2_000_000  # squared residuals held at once; small enough for the CPU's cache
 _OPTIMISED = 50  # hypotheses that are locally optimised
-_JUDGED = 400  # the same, when something better than the vote decides between them
+_JUDGED = 150  # the same, when something better than the vote decides between them
 _OPTIMISATION_STEPS = 5
 # Scores [H] of transforms [H, 4, 4] (T_fixed_moving, RAS mm), higher is better.
 Judge = Callable[[torch.Tensor], torch.Tensor]
@@ -31,6 +31,7 @@ MIN_INLIERS = 5  # three always fit; fewer than two more say nothing
 _MIN_AFFINE = 12  # three matches for each that an exact affine takes
 _FIRST_CUTOFF = 2.5  # first reach of the robust weights, in inlier thresholds
 _CUTOFF = 1.5  # final reach, likewise
+_NEGLIGIBLE = -30.0  # e to this adds nothing to one
 
 
 def estimate_rigid(
@@ -161,8 +162,13 @@ def independence(
     """
     ends = torch.cat([points_fixed, points_moving], dim=1) / radius_mm
     ends = ends - ends.mean(0)
+    half = 0.5 * ends.square().sum(1)
     step = max(1, _TILE_ELEMENTS // max(1, len(ends)))
-    density = [torch.exp(-0.5 * torch.cdist(e, ends).square()).sum(1) for e in ends.split(step)]
+    density = []
+    for part, own in zip(ends.split(step), half.split(step), strict=True):
+        exponent = torch.addmm(half, part, ends.T, beta=-1).sub_(own[:, None])
+        # Processors are slow with the tiniest numbers, which a far match would otherwise make.
+        density.append(exponent.clamp_min_(_NEGLIGIBLE).exp_().sum(1))
     return 1 / torch.cat(density).clamp_min(1)
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from CrossKEYLib.allocator import keep_freed_memory
+
+keep_freed_memory()  # as the commands do, or the suite takes far longer
+
 
 @pytest.fixture(scope="session")
 def mrml():
