@@ -13,16 +13,16 @@ from CrossKEYLib.allocator import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 for _ in range(20):  # an aligned block needs a little more room than one just freed leaves
-    torch.ones(5_000_000)
+    torch.ones(20_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
-    torch.ones(5_000_000)
+    torch.ones(20_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def page_faults(keep: bool) -> int:
-    """Pages that the system had to find for twenty tensors of 20 MB."""
+    """Pages that the system had to find for twenty tensors of 80 MB."""
     program = SCRIPT.format(keep=keep)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
