@@ -109,11 +109,7 @@ class DenseEncoder(nn.Module):
         if len(points) == 0:
             return points.new_zeros(0, self.config.dims)
         axes = np.eye(3) if rotation is None else rotation
-        # Laid on one lattice, the grid's cells do not depend on which points are asked for.
-        lattice_mm = COARSEST * self.config.spacing_mm
-        grid = Grid.around(
-            points.cpu().numpy(), self.config.spacing_mm, self.config.context_mm, axes, lattice_mm
-        )
+        grid = self._grid(points, axes)
         if np.prod(grid.shape) > max_voxels and len(points) > 1:
             local = points @ torch.as_tensor(axes, dtype=points.dtype, device=points.device)
             axis = int((local.amax(0) - local.amin(0)).argmax())
@@ -123,10 +119,29 @@ class DenseEncoder(nn.Module):
                 for half in (middle, ~middle):
                     out[half] = self.describe(volume, points[half], modality, axes, max_voxels)
                 return out
-        device = points.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=not self.training):
+        return self._map(volume, grid, modality).sample(points)
+
+    @torch.inference_mode()
+    def map_around(self, volume: Volume, points: torch.Tensor, modality: str) -> FeatureMap:
+        """Features along the RAS axes of the box that holds RAS ``points [N, 3]``, in one piece.
+
+        Args:
+            volume: scaled to [0, 1]; any grid.
+            points: RAS mm.
+            modality: "mri" or "ius".
+        """
+        return self._map(volume, self._grid(points, np.eye(3)), modality)
+
+    def _grid(self, points: torch.Tensor, axes: np.ndarray) -> Grid:
+        """Around points, laid on one lattice: its cells do not depend on which are asked for."""
+        lattice_mm = COARSEST * self.config.spacing_mm
+        around = points.cpu().numpy()
+        return Grid.around(around, self.config.spacing_mm, self.config.context_mm, axes, lattice_mm)
+
+    def _map(self, volume: Volume, grid: Grid, modality: str) -> FeatureMap:
+        with torch.autocast(volume.device.type, torch.bfloat16, enabled=not self.training):
             (features,) = self.maps([volume.resample(grid)], modality)
-        return features.sample(points)
+        return features
 
 
 @dataclass(frozen=True, eq=False)

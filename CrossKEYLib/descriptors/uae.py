@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .. import transform
 from ..volume import Grid, Volume, gaussian, rescaled, sample_channels
+from .dense import FeatureMap
 
 STRIDES = (2, 8, 4)  # voxels of the input per cell of the fine, coarse and semantic head
 COARSEST = 8
@@ -162,6 +163,10 @@ class Embedding:
         ]
         fine, coarse, semantic = (F.normalize(vectors, dim=1) for vectors in found)
         return fine, coarse, semantic
+
+    def fine_map(self) -> FeatureMap:
+        """The fine head, to be read where it is smooth."""
+        return FeatureMap(self.fine.float(), self.affine(2))
 
     @property
     def spacing_mm(self) -> float:

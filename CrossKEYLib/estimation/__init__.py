@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .feature_metric import FeatureFit, refine_features
 from .field import DescriptorField, Evidence
 from .kabsch import affine, kabsch
 from .locate import locate
@@ -11,9 +12,11 @@ from .result import RigidResult
 __all__ = [
     "DescriptorField",
     "Evidence",
+    "FeatureFit",
     "RigidResult",
     "affine",
     "estimate_rigid",
     "kabsch",
     "locate",
+    "refine_features",
 ]
