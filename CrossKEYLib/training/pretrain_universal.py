@@ -21,17 +21,19 @@ from .universal import UniversalTrainConfig, train_universal
 from .views import Subject, read_subject
 
 SECTIONS = ("network", "training", "patients")
-KEYS = ("name", "images", "labels")
+KEYS = ("name", "images", "labels", "ultrasound")
 RESTART = 0.5  # of the learning rate, for weights that are trained already
 
 
 @dataclass(frozen=True)
 class SubjectFiles:
-    """One patient: contrasts in one world, and a label volume where there is one."""
+    """One patient: contrasts in one world, a label volume where there is one, and whether
+    ultrasound is simulated from them."""
 
     name: str
     images: tuple[Path, ...]
     labels: Path | None = None
+    ultrasound: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,16 @@ def _entry(path: Path, number: int, entry: Any) -> SubjectFiles:
     for key in entry:
         if key not in KEYS:
             raise InputError(f"{where}: unknown key {key!r}; known keys: {', '.join(KEYS)}")
-    name, images, labels = (entry.get(key) for key in KEYS)
+    name, images, labels, ultrasound = (entry.get(key) for key in KEYS)
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: expected a name, got {name!r}")
     if not isinstance(images, list) or not images:
         raise InputError(f"{where} ({name}): expected a list of images, got {images!r}")
+    if ultrasound not in (None, True, False):
+        raise InputError(f"{where} ({name}): ultrasound: expected true or false, got {ultrasound}")
     found = tuple(_existing(path, image, f"{where} ({name})") for image in images)
     known = None if labels is None else _existing(path, labels, f"{where} ({name})")
-    return SubjectFiles(name, found, known)
+    return SubjectFiles(name, found, known, bool(ultrasound))
 
 
 def _existing(path: Path, value: Any, where: str) -> Path:
@@ -161,7 +165,7 @@ def _load(files: SubjectFiles) -> tuple[Subject, str]:
     images = [Volume.read(path) for path in files.images]
     labels = None if files.labels is None else Volume.read(files.labels)
     mark = ",".join(fingerprint(image) for image in [*images, *([labels] if labels else [])])
-    return read_subject(files.name, images, labels), mark
+    return read_subject(files.name, images, labels, files.ultrasound), mark
 
 
 def _begun(

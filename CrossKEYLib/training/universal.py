@@ -41,6 +41,7 @@ class UniversalTrainConfig(TrainConfig):
     max_scale: float = 0.10
     bend_mm: float = 2.5  # deviation of the smooth bending of one view
     cut_share: float = 0.3  # of the views that end at a random plane
+    ultrasound_share: float = 0.7  # of the pairs, where it can be simulated
     candidates: int = 2048  # places per view that negatives are chosen from
     hard: int = 256  # most similar of them
     diverse: int = 256  # random ones of them
@@ -57,6 +58,7 @@ class UniversalTrainConfig(TrainConfig):
             self.max_scale,
             self.bend_mm,
             self.cut_share,
+            self.ultrasound_share,
         )
 
 

@@ -2,6 +2,7 @@
 
 The views of a pair may show different contrasts of a patient, each is rotated, scaled and one is
 bent, and each gets an intensity curve of its own. What they have in common is anatomy alone.
+Simulated ultrasound may stand for the second contrast, in another style each time.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from .. import transform
 from ..descriptors.patches import random_rotations
 from ..descriptors.uae import DIMMEST
 from ..errors import InputError
-from ..volume import Grid, Volume, gaussian, rescaled
+from ..synthesis.anatomy import Anatomy, read_anatomy
+from ..synthesis.simulator import simulate
+from ..volume import Grid, Volume, gaussian, rescaled, toned
 
 BORDER_VOXELS = 4  # points nearer to a view's border are not used
 FOREGROUND = 0.08  # of the scaled intensity, smoothed: above it there is something to describe
 KNOTS = 10  # of an intensity curve
+PLAIN = 0.1  # chance of a point where ultrasound shows nothing of note
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,7 @@ class Subject:
         foreground: ``[1, K, J, I]``, 1 where there is something to describe.
         inside: ``[M, 3]`` (i, j, k) of such voxels, thinned.
         labels: ``[K, J, I]`` int16 structures, 0 for none; None when unknown.
+        echoes: what ultrasound is simulated from; None for none.
     """
 
     name: str
@@ -43,6 +48,20 @@ class Subject:
     foreground: torch.Tensor
     inside: torch.Tensor
     labels: torch.Tensor | None = None
+    echoes: Echoes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Echoes:
+    """What ultrasound of a patient is simulated from.
+
+    Attributes:
+        anatomy: read off the contrasts, in their world.
+        saliency: where ultrasound may show structure, in [0, 1].
+    """
+
+    anatomy: Anatomy
+    saliency: Volume
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,7 @@ class ViewConfig:
     max_scale: float = 0.10
     bend_mm: float = 2.5  # deviation of the smooth bending of one view
     cut_share: float = 0.3  # of the views that end at a random plane
+    ultrasound_share: float = 0.7  # of the pairs, where it can be simulated
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,19 +98,27 @@ class View:
         return sample_at(self.places, ijk).T
 
 
-def read_subject(name: str, images: Sequence[Volume], labels: Volume | None = None) -> Subject:
+def read_subject(
+    name: str, images: Sequence[Volume], labels: Volume | None = None, ultrasound: bool = False
+) -> Subject:
     """Bring a patient's contrasts onto one grid.
 
     Args:
         name: shown in messages.
         images: contrasts in one world, the first decides the extent.
         labels: structures on any grid in that world.
+        ultrasound: whether views may be simulated ultrasound. The brain is found in the first
+            image, best in a stripped one.
 
     Raises:
-        InputError: an image is constant.
+        InputError: an image is constant, or no brain is found to simulate from.
     """
+    echoes = None
     try:
         scaled = [rescaled(image) for image in images]
+        if ultrasound:
+            anatomy = read_anatomy(images)
+            echoes = Echoes(anatomy, anatomy.saliency())
     except InputError as error:
         raise InputError(f"patient {name}: {error}") from error
     grid = Grid.around(images[0].corners_ras(), 1.0)
@@ -101,13 +129,14 @@ def read_subject(name: str, images: Sequence[Volume], labels: Volume | None = No
         raise InputError(f"patient {name}: the first image is almost all dark; check it")
     inside = found[:: max(1, len(found) // 200_000)].flip(1).float()
     known = None if labels is None else labels.resample(grid, "nearest").array.to(torch.int16)
-    return Subject(name, contrasts, grid.ijk_to_ras[:3, 3], foreground[None], inside, known)
+    origin = grid.ijk_to_ras[:3, 3]
+    return Subject(name, contrasts, origin, foreground[None], inside, known, echoes)
 
 
 def draw_views(
     subject: Subject, config: ViewConfig, generator: torch.Generator, severity: float = 1.0
 ) -> tuple[View, View]:
-    """Two views around a random place; the second is bent, the first is not.
+    """Two views around a random place; the second is bent and may be ultrasound, the first not.
 
     Args:
         subject: whose images.
@@ -115,8 +144,13 @@ def draw_views(
         generator: CPU generator, the only source of chance.
         severity: 0 to 1, how much of that there is; at 0 the views are shifted crops of one image.
     """
-    pick = int(torch.randint(len(subject.inside), (), generator=generator))
-    centre = subject.inside[pick].double().numpy()
+    sweep, inside = None, subject.inside
+    if subject.echoes is not None and _u(generator) < config.ultrasound_share:
+        sweep = toned(simulate(subject.echoes.anatomy, generator).volume)
+        kji = (sweep.array > 0).nonzero()
+        inside = sweep.points_ras(kji) - torch.as_tensor(subject.origin, dtype=torch.float32)
+    pick = int(torch.randint(len(inside), (), generator=generator))
+    centre = inside[pick].double().numpy()
     turns = (
         random_rotations(2, severity * config.max_angle_deg / 2, generator).numpy().astype(float)
     )
@@ -140,12 +174,19 @@ def draw_views(
                 + F.interpolate(knots, (size, size, size), mode="trilinear", align_corners=True)[0]
             )
         where = places.flatten(1).T
-        image = sample_at(subject.contrasts[contrast][None], where).reshape(size, size, size)
         worth = sample_at(subject.foreground, where).reshape(size, size, size)
+        echoes = subject.echoes if bent and sweep is not None else None
+        if echoes is None or sweep is None:
+            image = sample_at(subject.contrasts[contrast][None], where).reshape(size, size, size)
+        else:
+            ras = places.permute(1, 2, 3, 0) + torch.as_tensor(subject.origin, dtype=torch.float32)
+            image = sweep.sample(ras)
+            chance = echoes.saliency.sample(ras) + PLAIN
+            worth = worth * (torch.rand(chance.shape, generator=generator) < chance)
         if _u(generator) < severity * config.cut_share:
             image = cut(image, generator)
         seen = (image > 0) & (worth > 0.5)
-        image = changed(image, generator, severity)
+        image = changed(image, generator, severity) if echoes is None else gained(image, generator)
         views.append(View(image, seen[None].float(), places.contiguous(), affine))
     return views[0], views[1]
 
@@ -205,6 +246,12 @@ def changed(image: torch.Tensor, generator: torch.Generator, severity: float = 1
     y = y + 0.06 * severity * _u(generator) * torch.randn(y.shape, generator=generator)
     empty = _u(generator) if _u(generator) < 0.15 * severity else 0.0
     return torch.where(filled, y.clamp(DIMMEST, 1), empty)
+
+
+def gained(ius: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Ultrasound in nearly one tone, as it is embedded, but never quite the same."""
+    gamma = float(torch.exp(0.2 * torch.randn((), generator=generator)))
+    return torch.where(ius > 0, (ius**gamma).clamp(DIMMEST, 1), 0)
 
 
 def _curve(generator: torch.Generator, severity: float) -> torch.Tensor:
