@@ -74,7 +74,6 @@ class FeatureMetricConfig:
 
     levels_mm: tuple[float, ...] = (4.0, 2.0, 0.0)  # Gaussian blur of both maps, one after another
     iterations: int = 15  # per level, at most
-    points: int = 4000  # over the field of view
     block_mm: float = 8.0  # edge of the cubes, every other of which is left out to judge the fit
     significance: float = 2.0  # standard errors by which those must agree better
     reach_mm: float = 8.0  # a refinement that moves the points farther is no refinement
@@ -135,6 +134,9 @@ class RegisterConfig:
     search_keypoints: int = 600
     search_hypotheses: int = 4000  # per orientation
     search_keep: int = 2  # orientations that get a full attempt
+    gate_share: float = 1.0  # of the MRI that may look more like a match, coarsely; 1: no gate
+    refine: str = "none"  # by dense features of "crosskey" or "uae"
+    feature_metric: FeatureMetricConfig = FeatureMetricConfig()
 
     def estimating(self, transform: str) -> RegisterConfig:
         """The same for "rigid" or "affine"."""

@@ -15,12 +15,15 @@ from scipy.spatial.transform import Rotation
 from .candidates import moving_points
 from .config import EstimateConfig, RegisterConfig
 from .estimation import DescriptorField, Evidence, RigidResult, locate
+from .estimation.ransac import result_of
 from .matching import Matches, Prior, match
 from .model import Described, Model, describe_brain
 from .plausibility import check_pair
+from .refinement import Companion, check_settings, features_of, refined
 from .synthesis.anatomy import brain_mask
-from .transform import Matrix
+from .transform import Matrix, apply, from_parts
 from .trust import Trust, assess
+from .universal import UniversalModel
 from .volume import Volume, rescaled, toned
 
 Progress = Callable[[str], None]
@@ -99,6 +102,7 @@ def register(
     *,
     initial: Matrix | None = None,
     config: RegisterConfig | None = None,
+    universal: UniversalModel | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Registration:
@@ -115,6 +119,7 @@ def register(
         model: the bundled general model when missing.
         initial: ``T_fixed_moving`` to search around, within ``config.capture_radius_mm``.
         config: settings of every stage.
+        universal: embedding that knows ultrasound, for the stages that ask for it.
         seed: of everything random; equal input and seed give results on one machine that differ
             by rounding alone (hundredths of a millimetre, when they do).
         progress: called with the name of each stage as it begins.
@@ -123,11 +128,12 @@ def register(
         The result with its verdict; also when refused.
 
     Raises:
-        InputError: a volume that cannot be what it is said to be.
+        InputError: a volume that cannot be what it is said to be, or a stage that lacks a model.
         ModelError: the model belongs to another patient's MRI.
     """
-    pipeline = _Pipeline(model or Model.load(), config or RegisterConfig(), seed, progress)
-    return pipeline.run(fixed, moving, initial)
+    model, config = model or Model.load(), config or RegisterConfig()
+    check_settings(config, model, universal)
+    return _Pipeline(model, config, universal, seed, progress).run(fixed, moving, initial)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +170,15 @@ class _Pipeline:
     """One registration: settings, random state and clock."""
 
     def __init__(
-        self, model: Model, config: RegisterConfig, seed: int, progress: Progress | None
+        self,
+        model: Model,
+        config: RegisterConfig,
+        universal: UniversalModel | None,
+        seed: int,
+        progress: Progress | None,
     ) -> None:
-        self.model, self.config = model, config
+        self.model, self.config, self.universal = model, config, universal
+        self.companion: Companion | None = None
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = progress or (lambda stage: None)
         self.seconds: dict[str, float] = {}
@@ -187,6 +199,10 @@ class _Pipeline:
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
         target = _Target.of(described)
+        wanted = self.config.gate_share < 1 or self.config.refine == "uae"
+        if wanted and self.universal is not None:
+            with self.stage("embedding"):
+                self.companion = Companion.of(self.universal, fixed)
         rotation = np.eye(3) if initial is None else _rotation_of(initial)
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         attempt = self._attempt(target, ius, points, rotation, prior)
@@ -200,6 +216,9 @@ class _Pipeline:
                     attempt, trust = other, self._assess(target, other, ius)
                 if trust.accepted:
                     break
+        if self.config.refine != "none" and attempt.result.matrix is not None:
+            attempt = self._refined(target, attempt, fixed, ius, points)
+            trust = self._assess(target, attempt, ius)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             attempt.result.matrix,
@@ -246,9 +265,12 @@ class _Pipeline:
         rotation: np.ndarray,
         prior: Prior | None,
         estimate: EstimateConfig,
+        gate: bool = True,
     ) -> _Attempt:
         moving = self._describe_moving(ius, points, rotation)
         matches = self._match(target.described, moving, prior)
+        if gate and self.config.gate_share < 1 and self.companion is not None:
+            matches = self._gated(self.companion, matches, target, ius, points, rotation)
         with self.stage("estimation"):
             a, b = matches.indices.T
             evidence = Evidence(target.field, moving.points, moving.descriptors)
@@ -280,6 +302,46 @@ class _Pipeline:
                 prior,
             )
 
+    def _gated(
+        self,
+        companion: Companion,
+        matches: Matches,
+        target: _Target,
+        ius: Volume,
+        points: torch.Tensor,
+        rotation: np.ndarray,
+    ) -> Matches:
+        """Without the matches that the universal embedding finds absurd."""
+        turn = from_parts(rotation, np.zeros(3))
+        with self.stage("embedding"):
+            return companion.gated(
+                matches,
+                target.described,
+                apply(turn, points),
+                ius.moved(turn),
+                self.config.gate_share,
+            )
+
+    def _refined(
+        self, target: _Target, attempt: _Attempt, fixed: Volume, ius: Volume, points: torch.Tensor
+    ) -> _Attempt:
+        """With the transform that the dense features agree on, where they do so better."""
+        matrix, config = attempt.result.matrix, self.config
+        assert matrix is not None
+        with self.stage("refinement"):
+            features = features_of(config.refine, fixed, self.model, self.companion)
+            fit = refined(features, ius, points, matrix, config.feature_metric)
+        if not fit:
+            return attempt
+        a, b = attempt.matches.indices.T
+        result = result_of(
+            fit.matrix,
+            target.described.points[a],
+            points[b],
+            config.estimate.inlier_threshold_mm,
+        )
+        return replace(attempt, result=result, score=_score(attempt.evidence, result))
+
     def _promising_rotations(
         self, target: _Target, ius: Volume, points: torch.Tensor
     ) -> Iterator[np.ndarray]:
@@ -293,7 +355,7 @@ class _Pipeline:
         others: list[_Attempt] = []
         scores: list[float] = []
         for rotation in rotations:
-            look = self._once(few, ius, some, rotation, None, quick)
+            look = self._once(few, ius, some, rotation, None, quick, gate=False)
             found = look.result.matrix
             enough = len(scores) >= _LOOKS_TO_COMPARE
             if found is not None and enough and look.score > _CLEAR_LEAD * max(scores):

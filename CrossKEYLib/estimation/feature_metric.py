@@ -3,9 +3,10 @@
 Matches keep one answer a point, on the grid of the places that were described. Here the six numbers
 of a rigid motion are changed until the features themselves agree best between the samples: robust
 Gauss-Newton with Levenberg's damping on ``f_fixed(T p) - f_moving(p)``, from blurred maps to sharp
-ones (Lindenberger et al., arXiv 2108.08291). Features of two modalities never agree fully, so an optimum always exists and proves nothing: the
-motion is found on one half of the field of view and must raise the agreement of the other half.
+ones (Lindenberger et al., arXiv 2108.08291).
 
+Features of two modalities never agree fully, so an optimum always exists and proves nothing: the
+motion is found on one half of the field of view and must raise the agreement of the other half.
 Which network made the features does not matter here.
 """
 
@@ -66,7 +67,7 @@ def refine_features(
     moving: FeatureMap,
     points: torch.Tensor,
     initial: Matrix,
-    config: FeatureMetricConfig = FeatureMetricConfig(),
+    config: FeatureMetricConfig | None = None,
 ) -> FeatureFit:
     """Improve a rigid transform by the features of both images.
 
@@ -77,6 +78,7 @@ def refine_features(
         initial: ``T_fixed_moving`` within some millimetres and degrees.
         config: levels, robustness and when it counts as improved.
     """
+    config = config or FeatureMetricConfig()
     problem = _Problem(fixed, moving, points, config)
     block, fitted = _halves(points, config.block_mm)
     tried = problem.solved(initial, fitted)

@@ -15,7 +15,7 @@ from CrossKEYLib.volume import gaussian
 CELLS, CELL_MM, DIMS = 36, 2.0, 12
 AFFINE = np.diag([CELL_MM, CELL_MM, CELL_MM, 1.0])
 CENTRE = np.full(3, CELLS * CELL_MM / 2)
-QUICK = FeatureMetricConfig(points=1500)
+COUNT = 1500
 
 
 def smooth_noise(seed: int) -> torch.Tensor:
@@ -32,7 +32,7 @@ def features() -> torch.Tensor:
 def points(seed: int = 0) -> torch.Tensor:
     """In the middle of the map, where every small motion keeps them inside."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(QUICK.points, 3, generator=generator) * 40 + 16
+    return torch.rand(COUNT, 3, generator=generator) * 40 + 16
 
 
 def motion(seed: int, translation_mm: float, angle_deg: float) -> np.ndarray:
@@ -53,7 +53,7 @@ def moved_map(array: torch.Tensor, truth: np.ndarray) -> FeatureMap:
 def test_a_small_motion_is_recovered(features, size):
     truth = motion(1, *size)
     fit = refine_features(
-        FeatureMap(features, AFFINE), moved_map(features, truth), points(), np.eye(4), QUICK
+        FeatureMap(features, AFFINE), moved_map(features, truth), points(), np.eye(4)
     )
     assert fit
     assert way_mm(fit.matrix, truth) < 0.1
@@ -67,7 +67,7 @@ def test_features_that_only_partly_agree_and_outliers_suffice(features):
     other = features + 1.0 * smooth_noise(7)
     other[:, :, :, : CELLS // 3] = smooth_noise(8)[:, :, :, : CELLS // 3]
     fit = refine_features(
-        FeatureMap(features, AFFINE), moved_map(other, truth), points(), np.eye(4), QUICK
+        FeatureMap(features, AFFINE), moved_map(other, truth), points(), np.eye(4)
     )
     assert fit
     assert way_mm(fit.matrix, truth) < 0.6
@@ -78,7 +78,7 @@ def test_features_that_only_partly_agree_and_outliers_suffice(features):
 def test_the_optimum_is_left_alone(features, seed):
     start = motion(3, 20.0, 15.0)
     fit = refine_features(
-        FeatureMap(features, AFFINE), moved_map(features, start), points(seed), start, QUICK
+        FeatureMap(features, AFFINE), moved_map(features, start), points(seed), start
     )
     assert not fit
     assert np.array_equal(fit.matrix, start)
@@ -90,7 +90,7 @@ def test_the_optimum_is_left_alone(features, seed):
 def test_features_that_have_nothing_in_common_improve_nothing(features, seed):
     fit = refine_features(
         FeatureMap(features, AFFINE), FeatureMap(smooth_noise(20 + seed), AFFINE), points(),
-        np.eye(4), QUICK,
+        np.eye(4),
     )  # fmt: skip
     assert not fit
     assert np.array_equal(fit.matrix, np.eye(4))
@@ -110,7 +110,7 @@ def test_a_free_direction_is_uncertain():
     """Features that change along one axis alone fix neither the other shifts nor the turn."""
     line = smooth_noise(5)[:, :1, :1, :].expand(-1, CELLS, CELLS, -1).contiguous()
     there = FeatureMap(line, AFFINE)
-    fit = refine_features(there, there, points(), np.eye(4), QUICK)
+    fit = refine_features(there, there, points(), np.eye(4))
     assert not fit
     assert np.linalg.eigvalsh(fit.curvature)[0] < 1e-3 * np.linalg.eigvalsh(fit.curvature)[-1]
 
@@ -122,7 +122,7 @@ def test_the_uncertainty_is_of_the_size_of_the_error(features):
         truth = motion(10 + seed, 1.0, 2.0)
         other = features + 0.8 * smooth_noise(30 + seed)
         fit = refine_features(
-            FeatureMap(features, AFFINE), moved_map(other, truth), points(seed), np.eye(4), QUICK
+            FeatureMap(features, AFFINE), moved_map(other, truth), points(seed), np.eye(4)
         )
         errors.append(way_mm(fit.matrix, truth))
         forecasts.append(fit.uncertainty_mm)

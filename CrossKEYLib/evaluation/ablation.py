@@ -1,0 +1,157 @@
+"""What the universal embedding and feature-metric refinement add to registration.
+
+    python -m CrossKEYLib.evaluation.ablation --case CASE24 --universal uae.pt --output OUT.json
+
+Three ways to find a transform: the patch descriptor alone, the same with matches gated by the
+universal embedding, and the universal embedding alone. Each is then refined by the dense features
+of either network. Starts are those of the benchmark. Every outcome goes into a JSON file; the table
+is computed from that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import transform
+from ..candidates import moving_points
+from ..config import RegisterConfig
+from ..landmarks import register_embedded
+from ..model import Model
+from ..refinement import Companion, features_of, refined
+from ..registration import register
+from ..transform import Matrix
+from ..universal import UniversalModel
+from ..volume import Volume, toned
+from ..writing import write_json
+from .cases import Case, Images, find_case, real_cases, simulated_cases
+from .metrics import landmark_fit, target_errors
+from .starts import start_of
+
+GATE_SHARE = 0.25
+FINDERS = ("crosskey", "gated", "uae")
+REFINEMENTS = ("none", "crosskey", "uae")
+SUCCESS_MM = 3.0
+
+
+def outcomes_of(
+    case: Case, level: str, seed: int, model: Model, universal: UniversalModel
+) -> list[dict[str, Any]]:
+    """All ways from one start; plain values."""
+    images = case.load()
+    start = start_of(level, seed, images.ius.centre_ras)
+    moved, ius = images.ius.moved(start), toned(images.ius.moved(start))
+    companion = Companion.of(universal, images.mri)
+    generator = torch.Generator().manual_seed(seed)
+    points = moving_points(ius, RegisterConfig().moving_keypoints, generator)
+    found = []
+    for finder in FINDERS:
+        began = time.perf_counter()
+        matrix = _found(finder, images.mri, moved, model, universal, seed)
+        seconds = time.perf_counter() - began
+        for kind in REFINEMENTS:
+            began, figures, after = time.perf_counter(), {}, matrix
+            if kind != "none" and matrix is not None:
+                features = features_of(kind, images.mri, model, companion)
+                fit = refined(features, ius, points, matrix)
+                after = fit.matrix
+                names = ("improved", "gain", "gain_error", "moved_mm", "uncertainty_mm")
+                figures = {name: getattr(fit, name) for name in names}
+                figures["tried_seconds"] = time.perf_counter() - began
+            found.append(
+                {
+                    "kind": case.kind,
+                    "mri": case.mri,
+                    "ius": case.ius,
+                    "level": level,
+                    "seed": seed,
+                    "finder": finder,
+                    "refine": kind,
+                    "matrix_ras": None if after is None else after.tolist(),
+                    **_errors(after, images, start),
+                    "seconds": seconds,
+                    **figures,
+                }
+            )
+    return found
+
+
+def _found(
+    finder: str,
+    mri: Volume,
+    ius: Volume,
+    model: Model,
+    universal: UniversalModel,
+    seed: int,
+) -> Matrix | None:
+    if finder == "uae":
+        return register_embedded(mri, toned(ius), universal, seed=seed).matrix
+    config = RegisterConfig(gate_share=GATE_SHARE if finder == "gated" else 1.0)
+    return register(mri, ius, model, config=config, universal=universal, seed=seed).matrix
+
+
+def _errors(matrix: Matrix | None, images: Images, start: Matrix) -> dict[str, float | None]:
+    """Mean error at the targets, and the rotation against what fits the targets best."""
+    fixed, moving = images.targets_fixed, images.targets_moving
+    if matrix is None or fixed is None or moving is None:
+        return {"tre_mm": None, "turned_deg": None}
+    moving = transform.apply(start, moving)
+    off = transform.invert(landmark_fit(fixed, moving)) @ matrix
+    return {
+        "tre_mm": float(target_errors(matrix, fixed, moving).mean()),
+        "turned_deg": transform.rotation_angle_deg(off),
+    }
+
+
+def table(outcomes: Sequence[dict]) -> str:
+    """Markdown: errors over all starts and images of a kind."""
+    rows = [
+        "| MRI | found by | refined by | mean TRE | largest | within 3 mm | turned | taken |",
+        "|---" * 8 + "|",
+    ]
+    for mri, finder, kind in dict.fromkeys((o["mri"], o["finder"], o["refine"]) for o in outcomes):
+        part = [o for o in outcomes if (o["mri"], o["finder"], o["refine"]) == (mri, finder, kind)]
+        errors = np.array([np.inf if o["tre_mm"] is None else o["tre_mm"] for o in part])
+        turns = [o["turned_deg"] for o in part if o["turned_deg"] is not None]
+        taken = f"{sum(o.get('improved', False) for o in part)} of {len(part)}"
+        rows.append(
+            f"| {mri} | {finder} | {kind} | {errors.mean():.2f} mm | {errors.max():.2f} mm | "
+            f"{(errors <= SUCCESS_MM).sum()} of {len(part)} | "
+            f"{np.mean(turns) if turns else np.nan:.1f} deg | {'' if kind == 'none' else taken} |"
+        )
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="ablation", description=__doc__)
+    parser.add_argument("--case", type=Path, help="folder of one patient, see the benchmark")
+    parser.add_argument("--simulate", type=int, default=0, help="iUS simulated from each --mri")
+    parser.add_argument("--mri", nargs="+", type=Path, default=[])
+    parser.add_argument("--model", help="patch descriptor; the bundled one when missing")
+    parser.add_argument("--universal", required=True, help="embedding that knows ultrasound")
+    parser.add_argument("--levels", nargs="+", default=["10 / 10"], help="mm / degrees")
+    parser.add_argument("--seeds", type=int, default=3, help="starts per level")
+    parser.add_argument("--output", type=Path, required=True, help="JSON with every outcome")
+    args = parser.parse_args(arguments)
+    cases = simulated_cases(args.mri, args.simulate)
+    if args.case is not None:
+        cases += real_cases(*find_case(args.case))
+    model, universal = Model.load(args.model), UniversalModel.load(args.universal)
+    outcomes: list[dict[str, Any]] = []
+    for seed in range(args.seeds):
+        for level in args.levels:
+            for case in cases:
+                outcomes += outcomes_of(case, level, seed, model, universal)
+                write_json(outcomes, args.output)
+    print(table(json.loads(args.output.read_text())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What dense features add to a registration: a gate for its matches, and a last refinement.
+
+The universal embedding (`universal.py`) knows roughly where in the head a place lies, which a small
+patch does not say: matches that it finds absurd can be left out. And the fine features of either
+network can be aligned directly (`estimation/feature_metric.py`) once the images lie nearly right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from . import transform
+from .config import FeatureMetricConfig, RegisterConfig
+from .descriptors.dense import DenseEncoder, FeatureMap
+from .descriptors.uae import Embedding
+from .errors import InputError
+from .estimation import FeatureFit, refine_features
+from .matching import Matches
+from .model import Described, Model
+from .transform import Matrix
+from .universal import UniversalModel
+from .volume import Volume, rescaled
+
+FEATURES = ("none", "crosskey", "uae")
+_REFERENCE = 2000  # places of the MRI that a match is compared with
+
+
+class Features(Protocol):
+    """Dense features of one MRI, and of an iUS as it is laid over it."""
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        """Of the MRI, and of a toned iUS ``laid`` in its world, around RAS ``places [N, 3]``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class PatchFeatures:
+    """Those of the registration's own encoder; ``mri`` is scaled to [0, 1]."""
+
+    encoder: DenseEncoder
+    mri: Volume
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        return (
+            self.encoder.map_around(self.mri, places, "mri"),
+            self.encoder.map_around(laid, places, "ius"),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Companion:
+    """The universal embedding of one MRI."""
+
+    model: UniversalModel
+    mri: Embedding
+
+    @classmethod
+    def of(cls, model: UniversalModel, mri: Volume) -> Companion:
+        return cls(model, model.embed(mri))
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        return self.mri.fine_map(), self.model.embed(laid).fine_map()
+
+    def gated(
+        self, matches: Matches, fixed: Described, places: torch.Tensor, laid: Volume, share: float
+    ) -> Matches:
+        """The matches whose ends look alike coarsely.
+
+        Args:
+            matches: rows (fixed, moving).
+            fixed: described places of the MRI.
+            places: ``[N, 3]`` RAS mm, the iUS's points in the world of ``laid``.
+            laid: the toned iUS, oriented much as the MRI is.
+            share: of the MRI that may look more like the iUS there than the matched place does;
+                of wrong matches about this share passes.
+        """
+        a, b = matches.indices.T
+        wanted = self.model.embed(laid).at(places[b])[1]
+        every = max(1, len(fixed) // _REFERENCE)
+        elsewhere = wanted @ self.mri.at(fixed.points[::every])[1].T
+        own = (wanted * self.mri.at(fixed.points[a])[1]).sum(1, keepdim=True)
+        kept = (elsewhere > own).float().mean(1) <= share
+        return Matches(matches.indices[kept], matches.scores[kept])
+
+
+def check_settings(config: RegisterConfig, model: Model, universal: UniversalModel | None) -> None:
+    """Refuse settings that the models cannot serve.
+
+    Raises:
+        InputError: unknown features, or features of a model that is not there.
+    """
+    if config.refine not in FEATURES:
+        raise InputError(f"refine must be one of {FEATURES}, got {config.refine!r}")
+    if universal is None and (config.refine == "uae" or config.gate_share < 1):
+        raise InputError("gate_share and refine 'uae' need a universal embedding; give one")
+    if config.refine == "crosskey" and not isinstance(model.encoder, DenseEncoder):
+        raise InputError("refine 'crosskey' needs a dense encoder, this model describes patches")
+
+
+def features_of(kind: str, mri: Volume, model: Model, companion: Companion | None) -> Features:
+    """The features that `RegisterConfig.refine` names; see `check_settings`."""
+    if kind == "uae":
+        assert companion is not None
+        return companion
+    assert isinstance(model.encoder, DenseEncoder)
+    return PatchFeatures(model.encoder, rescaled(mri))
+
+
+def refined(
+    features: Features,
+    ius: Volume,
+    points: torch.Tensor,
+    matrix: Matrix,
+    config: FeatureMetricConfig | None = None,
+) -> FeatureFit:
+    """Improve ``T_fixed_moving`` (4x4, RAS mm) of a toned iUS by dense features.
+
+    The iUS is described as the transform lays it, so that both images are seen in one orientation.
+
+    Args:
+        features: of the MRI.
+        ius: see `volume.toned`.
+        points: ``[N, 3]`` RAS mm in its field of view.
+        matrix: the transform so far.
+        config: levels, robustness and when it counts as improved.
+    """
+    fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
+    moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
+    return refine_features(fixed, moving, points, matrix, config)
