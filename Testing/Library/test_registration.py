@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from universal_phantoms import small_network
 
 from CrossKEYLib import transform
 from CrossKEYLib.config import RegisterConfig
@@ -18,6 +19,7 @@ from CrossKEYLib.model import Model, describe_brain, fingerprint
 from CrossKEYLib.registration import register
 from CrossKEYLib.resources import resource
 from CrossKEYLib.synthesis.anatomy import brain_mask
+from CrossKEYLib.universal import UniversalModel
 from CrossKEYLib.volume import Volume, rescaled
 
 QUICK = RegisterConfig(moving_keypoints=2000, search_rotations=False)
@@ -115,3 +117,13 @@ def test_describing_in_parts_agrees_with_the_whole(mri: Volume, model: Model) ->
     parts = model.encoder.describe(scaled, points, "mri", max_voxels=600_000)
     agreement = (whole * parts).sum(1)
     assert float(agreement.median()) > 0.95
+
+
+def test_gate_and_refinement_take_part_when_asked(mri: Volume, ius: Volume, model: Model) -> None:
+    config = replace(QUICK, gate_share=0.9, refine="crosskey")
+    universal = UniversalModel(small_network().eval(), "untrained")
+    result = register(mri, ius, model, config=config, universal=universal)
+    assert result, result.trust.reasons
+    assert result.matrix is not None
+    assert landmark_error(result.matrix) < 1.5
+    assert {"embedding", "refinement"} <= result.seconds.keys()

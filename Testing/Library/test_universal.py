@@ -148,6 +148,20 @@ def test_a_model_comes_out_and_reads_back(data, tmp_path):
     assert pretrain_universal(data, tmp_path / "b.pt", steps=1).history["steps"] == 1
 
 
+def test_a_patient_may_be_seen_by_ultrasound(data, tmp_path):
+    values = content()
+    values["patients"][0]["ultrasound"] = True
+    values["training"] |= {"ultrasound_share": 1.0, "crop_mm": 32}
+    path = data.parent / "ultrasound.yaml"
+    path.write_text(yaml.safe_dump(values))
+    assert [patient.ultrasound for patient in read_plan(path).patients] == [True, False]
+    with_it = pretrain_universal(path, tmp_path / "a.pt", steps=1)
+    values["training"]["ultrasound_share"] = 0.0
+    path.write_text(yaml.safe_dump(values))
+    without = pretrain_universal(path, tmp_path / "b.pt", steps=1)
+    assert not torch.equal(weights_of(with_it.network), weights_of(without.network))
+
+
 def test_training_goes_on_from_a_model(data, tmp_path):
     first = pretrain_universal(data, tmp_path / "first.pt")
     still = pretrain_universal(data, tmp_path / "more.pt", start=first, steps=1)
@@ -197,6 +211,7 @@ def test_the_output_is_checked_before_the_work(data, tmp_path):
         (lambda c: c["patients"][0].update(images=[]), r"\(a\): expected a list of images"),
         (lambda c: c["patients"][0].update(images=[1]), r"\(a\): expected a path, got 1"),
         (lambda c: c["patients"][1].update(labels="no.nii"), r"\(b\): there is no .*no\.nii"),
+        (lambda c: c["patients"][0].update(ultrasound="yes"), "expected true or false, got yes"),
         (lambda c: c["patients"][1].update(name="a"), "two patients have the same name"),
     ],
 )

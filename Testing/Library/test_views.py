@@ -7,11 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from phantoms import OBLIQUE
 from training_phantoms import texture
 from universal_phantoms import small_subject
 
+from CrossKEYLib import transform
 from CrossKEYLib.errors import InputError
+from CrossKEYLib.synthesis.anatomy import Anatomy
+from CrossKEYLib.synthesis.simulator import Simulation
 from CrossKEYLib.training.views import (
+    Echoes,
     Subject,
     ViewConfig,
     changed,
@@ -21,7 +26,7 @@ from CrossKEYLib.training.views import (
     read_subject,
     sample_at,
 )
-from CrossKEYLib.volume import Volume
+from CrossKEYLib.volume import Grid, Volume
 
 CONFIG = ViewConfig(crop_mm=32.0, shift_mm=3.0)
 
@@ -156,3 +161,59 @@ def test_unusable_images_name_their_patient():
     spots[5, 5, 5] = 0.5
     with pytest.raises(InputError, match=r"patient p: .*dark"):
         read_subject("p", [image.replaced(spots)])
+
+
+@pytest.fixture
+def swept(monkeypatch) -> Subject:
+    """A subject 100 mm off the origin whose "ultrasound" shows the R coordinate, from an oblique
+    field of view that begins at 110 mm A."""
+    origin = np.array([100.0, 90.0, 80.0])
+    corners = Volume(torch.zeros(61, 61, 61), transform.from_parts(np.eye(3), origin - 2))
+    grid = Grid.around(corners.corners_ras(), 1.0, rotation=OBLIQUE)
+    places = grid.points()
+    shown = torch.where(places[..., 1] > 110, places[..., 0] / 200, 0)
+    volume = Volume(shown, grid.ijk_to_ras)
+    made = Simulation(volume, torch.zeros(0, 4))
+    monkeypatch.setattr("CrossKEYLib.training.views.simulate", lambda *given: made)
+    monkeypatch.setattr("CrossKEYLib.training.views.toned", lambda ius: ius)
+    monkeypatch.setattr("CrossKEYLib.training.views.gained", lambda image, *rest: image)
+    plain = coordinates()
+    size = plain.contrasts[0].shape
+    everywhere = Volume(torch.ones(size), transform.from_parts(np.eye(3), origin))
+    nothing = torch.zeros(0)
+    anatomy = Anatomy(nothing, nothing, everywhere.ijk_to_ras, nothing)
+    return replace(plain, origin=origin, echoes=Echoes(anatomy, everywhere))
+
+
+def test_ultrasound_shows_what_lies_at_its_places(swept):
+    config = replace(CONFIG, cut_share=0.0, ultrasound_share=1.0)
+    for seed in range(3):
+        views = draw_views(swept, config, generator(seed))
+        _, there = common_points(views, 100, generator(seed))
+        assert len(there) > 20
+        places = views[1].place_of(there) + torch.as_tensor(swept.origin).float()
+        assert places[:, 1].min() > 109
+        inner = places[:, 1] > 112  # away from the rim, where empty voxels mix in
+        shown = 200 * sample_at(views[1].image[None], there)[0]
+        torch.testing.assert_close(shown[inner], places[inner, 0], atol=0.1, rtol=0)
+
+
+def test_ultrasound_is_as_frequent_as_asked(swept, monkeypatch):
+    simulated = []
+    monkeypatch.setattr(
+        "CrossKEYLib.training.views.gained", lambda image, *rest: simulated.append(1) or image
+    )
+    for share, expected in ((0.0, 0), (1.0, 6)):
+        config = replace(CONFIG, ultrasound_share=share, cut_share=0.0)
+        for seed in range(6):
+            draw_views(swept, config, generator(seed))
+        assert len(simulated) == expected
+
+
+def test_ultrasound_needs_a_brain():
+    image = texture(24)
+    with pytest.raises(InputError, match="patient a: "):
+        read_subject("a", [image.replaced(0 * image.array)], ultrasound=True)
+    echoes = read_subject("a", [texture(40)], ultrasound=True).echoes
+    assert echoes is not None
+    assert bool((echoes.saliency.array > 0).any())

@@ -1,0 +1,101 @@
+"""The gate and the refinement that dense features add to a registration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from training_phantoms import small_encoder, texture
+from universal_phantoms import OffsetModel
+
+from CrossKEYLib import transform
+from CrossKEYLib.config import RegisterConfig, ResNetConfig
+from CrossKEYLib.descriptors.resnet import ResNetDescriptor
+from CrossKEYLib.errors import InputError
+from CrossKEYLib.matching import Matches
+from CrossKEYLib.model import Described, Model
+from CrossKEYLib.refinement import Companion, check_settings, features_of, refined
+from CrossKEYLib.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def image() -> Volume:
+    return texture(64, seed=3, grain=3.0)
+
+
+def inner_points(image: Volume, count: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return image.points_ras(torch.rand(count, 3, generator=generator) * 36 + 14)
+
+
+def test_the_gate_passes_right_matches_and_few_wrong_ones(image):
+    motion = transform.random_rigid(np.random.default_rng(0), 20.0, 0.0, image.centre_ras)
+    companion = Companion.of(OffsetModel(), image)
+    places = inner_points(image, 300)
+    laid = image.moved(motion)
+    moving = transform.apply(motion, places)
+    fixed = Described(places, torch.zeros(len(places), 1))
+    rows = torch.arange(300)
+    for shift, least, most in ((0, 0.9, 1.0), (150, 0.05, 0.5)):
+        matches = Matches(torch.stack([rows, (rows + shift) % 300], 1), torch.ones(300))
+        kept = companion.gated(matches, fixed, moving, laid, 0.25)
+        assert least <= len(kept) / 300 <= most
+        assert len(kept.scores) == len(kept)
+        assert {tuple(row) for row in kept.indices.tolist()} <= {
+            tuple(row) for row in matches.indices.tolist()
+        }
+
+
+def test_refinement_by_the_embedding_finds_the_way_back(image):
+    """The start is several millimetres and degrees off; features come from the images."""
+    truth = transform.random_rigid(np.random.default_rng(1), 10.0, 8.0, image.centre_ras)
+    off = transform.random_rigid(np.random.default_rng(2), 2.0, 3.0, image.centre_ras)
+    moving = image.moved(transform.invert(truth))
+    points = transform.apply(transform.invert(truth), inner_points(image, 800))
+    companion = Companion.of(OffsetModel(), image)
+    model = Model(small_encoder(), "small")
+    features = features_of("uae", image, model, companion)
+    fit = refined(features, moving, points, off @ truth)
+    assert fit
+    errors = [
+        float((transform.apply(m, points) - transform.apply(truth, points)).norm(dim=1).mean())
+        for m in (off @ truth, fit.matrix)
+    ]
+    assert errors[0] > 2.0
+    assert errors[1] < 0.5
+
+
+def test_the_encoders_features_lie_where_the_points_do(image):
+    features = features_of("crosskey", image, Model(small_encoder(), "small"), None)
+    places = inner_points(image, 50)
+    fixed, moving = features.maps(image, places)
+    assert fixed.array.shape == moving.array.shape
+    for point_map in (fixed, moving):
+        assert float(point_map.sample(places).norm(dim=1).min()) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"refine": "mind"}, "refine must be one of"),
+        ({"refine": "uae"}, "need a universal embedding"),
+        ({"gate_share": 0.5}, "need a universal embedding"),
+    ],
+)
+def test_settings_that_cannot_be_served(change, message):
+    config = replace(RegisterConfig(), **change)
+    with pytest.raises(InputError, match=message):
+        check_settings(config, Model(small_encoder(), "small"), None)
+
+
+def test_patch_networks_have_no_map():
+    patches = Model(ResNetDescriptor(ResNetConfig(width=4, dims=8)), "patches")
+    check_settings(RegisterConfig(), patches, None)
+    with pytest.raises(InputError, match="needs a dense encoder"):
+        check_settings(RegisterConfig(refine="crosskey"), patches, None)
+
+
+def test_both_are_off_by_default():
+    assert (RegisterConfig().gate_share, RegisterConfig().refine) == (1.0, "none")
