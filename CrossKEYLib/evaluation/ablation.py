@@ -4,8 +4,8 @@
 
 Three ways to find a transform: the patch descriptor alone, the same with matches gated by the
 universal embedding, and the universal embedding alone. Each is then refined by the dense features
-of either network. Starts are those of the benchmark. Every outcome goes into a JSON file; the table
-is computed from that file.
+of either network. Starts are those of the benchmark. Every outcome goes into a JSON file; the
+tables are computed from that file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import torch
 from .. import transform
 from ..candidates import moving_points
 from ..config import RegisterConfig
-from ..landmarks import register_embedded
+from ..errors import InputError
+from ..landmarks import LandmarkConfig, places, register_embedded, vectors
 from ..model import Model
 from ..refinement import Companion, features_of, refined
 from ..registration import register
@@ -32,13 +33,14 @@ from ..universal import UniversalModel
 from ..volume import Volume, toned
 from ..writing import write_json
 from .cases import Case, Images, find_case, real_cases, simulated_cases
-from .metrics import landmark_fit, target_errors
+from .metrics import CLOSE_MM, landmark_fit, target_errors
 from .starts import start_of
 
 GATE_SHARE = 0.25
 FINDERS = ("crosskey", "gated", "uae")
 REFINEMENTS = ("none", "crosskey", "uae")
 SUCCESS_MM = 3.0
+PROBES = 1000  # points of the iUS whose nearest neighbours are looked at
 
 
 def outcomes_of(
@@ -49,6 +51,7 @@ def outcomes_of(
     start = start_of(level, seed, images.ius.centre_ras)
     moved, ius = images.ius.moved(start), toned(images.ius.moved(start))
     companion = Companion.of(universal, images.mri)
+    precision = _precision(images, companion)
     generator = torch.Generator().manual_seed(seed)
     points = moving_points(ius, RegisterConfig().moving_keypoints, generator)
     found = []
@@ -77,6 +80,7 @@ def outcomes_of(
                     "matrix_ras": None if after is None else after.tolist(),
                     **_errors(after, images, start),
                     "seconds": seconds,
+                    "precision": precision,
                     **figures,
                 }
             )
@@ -97,17 +101,49 @@ def _found(
     return register(mri, ius, model, config=config, universal=universal, seed=seed).matrix
 
 
+def _precision(images: Images, companion: Companion) -> float:
+    """Share of the iUS's salient points whose most similar place of the MRI, by the universal
+    embedding, lies within 5 mm of where the targets' fit puts them; both images in place."""
+    truth = _truth(images)
+    laid = toned(images.ius).moved(truth)
+    points = moving_points(laid, PROBES, torch.Generator().manual_seed(0))
+    config = LandmarkConfig()
+    wanted = vectors(companion.model.embed(laid), points, config)
+    table = places(companion.mri, config)
+    found = torch.cat([(part @ table.descriptors.T).argmax(1) for part in wanted.split(100)])
+    return float(((table.points[found] - points).norm(dim=1) < CLOSE_MM).float().mean())
+
+
+def _truth(images: Images) -> Matrix:
+    """What fits the targets best.
+
+    Raises:
+        InputError: there are none.
+    """
+    if images.targets_fixed is None or images.targets_moving is None:
+        raise InputError("the ablation needs landmarks")
+    return landmark_fit(images.targets_fixed, images.targets_moving)
+
+
 def _errors(matrix: Matrix | None, images: Images, start: Matrix) -> dict[str, float | None]:
     """Mean error at the targets, and the rotation against what fits the targets best."""
     fixed, moving = images.targets_fixed, images.targets_moving
     if matrix is None or fixed is None or moving is None:
         return {"tre_mm": None, "turned_deg": None}
+    off = transform.invert(_truth(images)) @ matrix @ start
     moving = transform.apply(start, moving)
-    off = transform.invert(landmark_fit(fixed, moving)) @ matrix
     return {
         "tre_mm": float(target_errors(matrix, fixed, moving).mean()),
         "turned_deg": transform.rotation_angle_deg(off),
     }
+
+
+def precisions(outcomes: Sequence[dict]) -> str:
+    """Markdown: how often the universal embedding alone finds a place, without any start."""
+    rows = ["| MRI | ultrasound | nearest neighbours within 5 mm |", "|---|---|---|"]
+    found = dict.fromkeys((o["mri"], o["ius"], o["precision"]) for o in outcomes)
+    rows += [f"| {mri} | {ius} | {100 * share:.0f} % |" for mri, ius, share in found]
+    return "\n".join(rows)
 
 
 def table(outcomes: Sequence[dict]) -> str:
@@ -150,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for case in cases:
                 outcomes += outcomes_of(case, level, seed, model, universal)
                 write_json(outcomes, args.output)
-    print(table(json.loads(args.output.read_text())))
+    saved = json.loads(args.output.read_text())
+    print(precisions(saved), table(saved), sep="\n\n")
 
 
 if __name__ == "__main__":
