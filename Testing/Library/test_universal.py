@@ -225,12 +225,14 @@ def test_yaml_that_cannot_be_used(data, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_example_is_well_formed_and_holds_out_what_it_says(tmp_path):
-    text = (CONFIGS / "uae.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "seen"), [("uae.yaml", False), ("uae-ultrasound.yaml", True)])
+def test_examples_are_well_formed_and_hold_out_what_they_say(tmp_path, name, seen):
+    text = (CONFIGS / name).read_text(encoding="utf-8")
     for patient in yaml.safe_load(text)["patients"]:
-        for name in [*patient["images"], *([patient["labels"]] if "labels" in patient else [])]:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
+        for image in [*patient["images"], *([patient["labels"]] if "labels" in patient else [])]:
+            (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / image).touch()
     (tmp_path / "uae.yaml").write_text(text, encoding="utf-8")
-    names = [patient.name for patient in read_plan(tmp_path / "uae.yaml").patients]
-    assert names == ["p19", "colin27", "remind022"]
+    patients = read_plan(tmp_path / "uae.yaml").patients
+    assert [patient.name for patient in patients] == ["p19", "colin27", "remind022"]
+    assert {patient.ultrasound for patient in patients} == {seen}
