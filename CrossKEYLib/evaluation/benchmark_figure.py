@@ -100,7 +100,7 @@ def _reliability(axes: Axes, outcomes: Sequence[Outcome]) -> None:
             bars = [[max(b.right - low, 0)], [max(high - b.right, 0)]]
             axes.errorbar(b.confidence, b.right, bars, color=COLOURS[OURS], marker="o", capsize=3)
             axes.annotate(str(b.count), (b.confidence, b.right), (6, 4), textcoords="offset points")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
+    axes.set(xlim=(-0.05, 1.08), ylim=(-0.05, 1.08), title=title)  # counts beside the points
     axes.set(xlabel="confidence", ylabel=f"share within {SUCCESS_MM:g} mm (95 % interval)")
 
 
