@@ -108,7 +108,9 @@ def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     known = [o for o in outcomes if o.get("predicted_tre_mm") and o["tre_mm"] is not None]
     for accepted, (colour, marker) in ((True, ACCEPTED), (False, REFUSED)):
         part = [o for o in known if o["accepted"] == accepted]
-        values = ([o[key] for o in part] for key in ("predicted_tre_mm", "tre_mm"))
+        values = (
+            [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("predicted_tre_mm", "tre_mm")
+        )
         label = "accepted" if accepted else "refused"
         axes.plot(*values, marker, color=colour, label=label, alpha=0.6, markersize=4)
     _millimetres(axes, [o[key] for o in known for key in ("predicted_tre_mm", "tre_mm")])

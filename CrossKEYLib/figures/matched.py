@@ -66,8 +66,8 @@ def matches(
     plane, centre = _busiest_plane(view, a[agree], b[agree])
     mri, ius = view.samples(plane, centre, view.half_mm)
     place_a, place_b = plane.coordinates(a), plane.coordinates(b)
-    height = plane.coordinates(centre)[2]
-    near = np.maximum(abs(place_a[:, 2] - height), abs(place_b[:, 2] - height)) < SLAB_MM
+    away = np.abs(np.stack([place_a, place_b]) - plane.coordinates(centre)).max(0)
+    near = (away <= [view.half_mm, view.half_mm, SLAB_MM]).all(1)  # within the picture
     shown = _thinned(np.flatnonzero(near & agree), place_a, MOST_LINES)
     wrong = _thinned(np.flatnonzero(near & ~agree), place_a, MOST_LINES // 3)
     residual = np.linalg.norm(a - b, axis=1)
