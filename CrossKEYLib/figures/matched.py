@@ -183,8 +183,6 @@ def _world_axes(ax: Axes3D, points: np.ndarray) -> None:
     low, high = points.min(0) - MARGIN_MM, points.max(0) + MARGIN_MM
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
     ax.set(xlabel="R (mm)", ylabel="A (mm)", zlabel="S (mm)", facecolor="none")
-    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
-        axis.set_pane_color("#1b1f24")
     ax.set_box_aspect(high - low, zoom=1.3)  # type: ignore[reportArgumentType]
     ax.view_init(elev=15, azim=80)
 

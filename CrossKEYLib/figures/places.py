@@ -166,7 +166,7 @@ def _coloured(
     extent = frame(ax, plane, centre, half_mm)
     grey(ax, DIMMED * section(image, plane, centre, half_mm), extent)
     shown = section(values, plane, centre, half_mm)
-    alpha = np.clip(OPAQUE_FROM * colours.norm(shown), 0, 1)
+    alpha = np.clip(OPAQUE_FROM * np.asarray(colours.norm(shown)), 0, 1)
     low, high = colours.get_clim()
     look = {"cmap": colours.cmap, "vmin": low, "vmax": high, "alpha": alpha}
     ax.imshow(shown, **look, origin="lower", extent=extent)
