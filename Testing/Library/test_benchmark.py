@@ -259,8 +259,8 @@ def test_plots_show_every_outcome():
     outcomes.append(result("mi", "10 / 10", None))
     share, errors = benchmark_figure.capture(outcomes).axes
     points = {bars.get_label(): bars.lines[0].get_ydata() for bars in share.containers}
-    np.testing.assert_allclose(points["crosskey"], [2 / 3])
-    np.testing.assert_allclose(points["mi"], [0, 0])
+    np.testing.assert_allclose(np.asarray(points["crosskey"], float), [2 / 3])
+    np.testing.assert_allclose(np.asarray(points["mi"], float), [0, 0])
     trust = benchmark_figure.calibration(outcomes).axes[1]
     for axes, count in ((errors, 4), (trust, 3)):
         low, high = axes.get_ylim()

@@ -53,6 +53,9 @@ def executed(tmp_path_factory) -> tuple[nbformat.NotebookNode, Path, dict]:
     folder = tmp_path_factory.mktemp("walkthrough")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # the kernel works elsewhere
+        patch.setenv(
+            "OMP_WAIT_POLICY", "passive"
+        )  # spinning threads would take a busy machine's time
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
         resources = {"metadata": {"path": str(folder)}}
         NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
