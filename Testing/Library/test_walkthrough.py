@@ -105,7 +105,7 @@ def test_figures_show_something(executed):
     assert len(pictures) == FIGURES
     for picture in pictures:
         assert min(picture.shape[:2]) > 300
-        assert picture[..., :3].std() > 0.05
+        assert picture[..., :3].std() > 0.105  # empty axes with their labels: 0.06 dark, 0.10 white
 
 
 def test_the_files_for_slicer_hold_the_result(executed):
