@@ -24,7 +24,6 @@ from .writing import write_json
 
 PREPARED = "Models/demo-patient.pt"
 REPORT = "report.json"
-OVERLAY, MATCHES = "overlay.png", "matches.png"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,17 +97,15 @@ def _model() -> Model:
 def _write(
     stage: Stage, output: Path, mri: Volume, ius: Volume, result: Registration
 ) -> list[Path]:
-    files = [output / REPORT, output / MATCHES]
+    files = [output / REPORT]
     write_json(result.report(), stage(files[0]))
-    fixed, moving = result.matched_points()
-    drawn = figures.matches(mri, ius, result.matrix, fixed, moving, result.inliers)
-    figures.save(drawn, stage(files[1]))
-    if result.matrix is not None:
-        files.append(output / OVERLAY)
-        figures.save(figures.overlay(mri, ius, result.matrix), stage(files[-1]))
+    for name, figure in figures.of_registration(result, mri, ius).items():
+        files.append(output / name)
+        figures.save(figure, stage(files[-1]))
     if result and result.matrix is not None:
         scene = files_of(output)
         staged = [stage(path) for path in scene]
+        fixed, moving = result.matched_points()
         kept = result.inliers
         write_scene(staged[0].parent, mri, ius, result.matrix, fixed[kept], moving[kept])
         files += scene

@@ -134,8 +134,8 @@ def _cases(
 
 def _write(output: Path, outcomes: list[dict]) -> None:
     """Tables and plots from the outcomes, together."""
-    from .. import outputs
-    from ..evaluation.benchmark_figure import write_calibration, write_capture
+    from .. import figures, outputs
+    from ..evaluation import benchmark_figure
     from ..evaluation.benchmark_tables import tables
 
     text = tables(outcomes)
@@ -143,10 +143,10 @@ def _write(output: Path, outcomes: list[dict]) -> None:
     with outputs.together() as stage:
         stage(output / TABLES).write_text(text, encoding="utf-8")
         if any(o["kind"] != "foreign" for o in outcomes):
-            write_capture(stage(output / CAPTURE), outcomes)
+            figures.save(benchmark_figure.capture(outcomes), stage(output / CAPTURE))
             written.append(output / CAPTURE)
         if any("confidence" in o for o in outcomes):
-            write_calibration(stage(output / CALIBRATION), outcomes)
+            figures.save(benchmark_figure.calibration(outcomes), stage(output / CALIBRATION))
             written.append(output / CALIBRATION)
     say(text)
     for path in (output / OUTCOMES, *written):

@@ -13,12 +13,9 @@ from .common import DONE, REFUSED, Device, Json, Seed, Threads, machine, say, sa
 
 if TYPE_CHECKING:
     from ..demo import Demo
-    from ..outputs import Stage
     from ..registration import Registration
     from ..transform import Matrix
     from ..volume import Volume
-
-FIGURES = ("overlay.png", "matches.png", "keypoints.png")
 
 
 class Kind(str, Enum):
@@ -127,7 +124,11 @@ def _write(
             write_json(result.report(), stage(report))
             written.append(report)
         if folder is not None:
-            written += _draw(stage, result, folder, pair, before)
+            from .. import figures  # matplotlib takes its time
+
+            for name, figure in figures.of_registration(result, *pair, before).items():
+                figures.save(figure, stage(folder / name))
+                written.append(folder / name)
     if not result:
         # An older transform of that name would pass for the result of this run.
         try:
@@ -136,29 +137,6 @@ def _write(
             raise InputError(
                 f"{output}: cannot be removed ({error.strerror}); remove it"
             ) from error
-    return written
-
-
-def _draw(
-    stage: Stage,
-    result: Registration,
-    folder: Path,
-    pair: tuple[Volume, Volume],
-    before: Matrix | None,
-) -> list[Path]:
-    from .. import figures
-
-    fixed, moving = result.matched_points()
-    drawn = [
-        None if result.matrix is None else figures.overlay(*pair, result.matrix, before),
-        figures.matches(*pair, result.matrix, fixed, moving, result.inliers),
-        figures.keypoints(*pair, result.matrix, result.fixed.points, result.moving.points),
-    ]
-    written = []
-    for figure, name in zip(drawn, FIGURES, strict=True):
-        if figure is not None:
-            figures.save(figure, stage(folder / name))
-            written.append(folder / name)
     return written
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from copy import copy
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
 from .. import transform
 from ..precision import short_products
 from ..transform import Matrix
+from ..volume import Volume
 
 _STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4))  # mm, degrees
 _TRIES = 160  # per step
@@ -72,6 +75,14 @@ class DescriptorField:
         k, j, i = self.cells(points).clamp_min(0).minimum(self.last).unbind(-1)
         _, size_j, size_i = self.index.shape
         return self.index.flatten()[(k * size_j + j) * size_i + i].long()
+
+    def similarity(self, descriptor: torch.Tensor) -> Volume:
+        """Cosine, -1 to 1, of every place to ``descriptor [D]`` (unit norm), as an image of one
+        voxel per cell; 0 where no described point is."""
+        values = F.pad(self.descriptors @ descriptor, (0, 1))
+        edge, origin = self.spacing_mm, self.origin.cpu().double().numpy()
+        centred = transform.from_parts(edge * np.eye(3), origin + edge / 2)
+        return Volume(values[self.index.long()].permute(2, 1, 0), centred)
 
 
 class Evidence:

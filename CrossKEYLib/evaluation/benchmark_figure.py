@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..writing import whole
-from .benchmark import METHODS
+from .benchmark import METHODS, OURS
 from .calibration import SUCCESS_MM, calibrate, is_right, wilson
 from .cases import FOREIGN
 
 Outcome = dict[str, Any]
 
-COLOURS = dict(
-    zip(METHODS, ("#1b6ca8", "#d1661c", "#3a923a", "#8e5ea2", "#b8860b", "#555555"), strict=True)
-)
+# Okabe and Ito's colours, told apart by every kind of colour vision; black for the last.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000")
+COLOURS = dict(zip(METHODS, PALETTE, strict=True))
+MARKERS = dict(zip(METHODS, "osD^vP", strict=True))
+ACCEPTED, REFUSED = ("#0072b2", "o"), ("#d55e00", "s")
 LEAST_SHOWN_MM = 0.3
 TICKS_MM = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
-def write_capture(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Success against the size of the misplacement, and TRE after against TRE before.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
+def capture(outcomes: Sequence[Outcome]) -> Figure:
+    """Success against the size of the misplacement, and TRE after against TRE before."""
     outcomes = [o for o in outcomes if o["kind"] != FOREIGN]
-    figure = _figure(12.5, 4.6)
+    figure = Figure(figsize=(12.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _capture(left, outcomes)
     _before_and_after(right, outcomes)
-    _save(figure, path)
+    return figure
 
 
-def write_calibration(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Reliability of the confidence, and predicted against true TRE.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    figure = _figure(10, 4.6)
+def calibration(outcomes: Sequence[Outcome]) -> Figure:
+    """Reliability of the confidence, and predicted against true TRE."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _reliability(left, outcomes)
     _predicted(right, outcomes)
-    _save(figure, path)
+    return figure
 
 
 def _capture(axes: Axes, outcomes: Sequence[Outcome]) -> None:
@@ -72,7 +63,7 @@ def _capture(axes: Axes, outcomes: Sequence[Outcome]) -> None:
             bars,
             color=COLOURS[method],
             label=method,
-            marker="o",
+            marker=MARKERS[method],
             markersize=4,
             capsize=1.5,
             elinewidth=0.6,
@@ -90,7 +81,8 @@ def _before_and_after(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         before, after = (
             [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("start_tre_mm", "tre_mm")
         )
-        axes.plot(before, after, ".", color=COLOURS[method], label=method, alpha=0.7)
+        look = {"color": COLOURS[method], "marker": MARKERS[method], "markersize": 4}
+        axes.plot(before, after, linestyle="none", label=method, alpha=0.7, **look)
     axes.axhline(SUCCESS_MM, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     _millimetres(axes, [o[k] for o in found for k in ("start_tre_mm", "tre_mm")])
     axes.set(title="Every registration (below the dashed line: success)")
@@ -106,19 +98,21 @@ def _reliability(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         for b in judged.bins:
             low, high = b.interval
             bars = [[max(b.right - low, 0)], [max(high - b.right, 0)]]
-            axes.errorbar(b.confidence, b.right, bars, color="#1b6ca8", marker="o", capsize=3)
+            axes.errorbar(b.confidence, b.right, bars, color=COLOURS[OURS], marker="o", capsize=3)
             axes.annotate(str(b.count), (b.confidence, b.right), (6, 4), textcoords="offset points")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
+    axes.set(xlim=(-0.05, 1.08), ylim=(-0.05, 1.08), title=title)  # counts beside the points
     axes.set(xlabel="confidence", ylabel=f"share within {SUCCESS_MM:g} mm (95 % interval)")
 
 
 def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     known = [o for o in outcomes if o.get("predicted_tre_mm") and o["tre_mm"] is not None]
-    for accepted, colour in ((True, "#1b6ca8"), (False, "#d1661c")):
+    for accepted, (colour, marker) in ((True, ACCEPTED), (False, REFUSED)):
         part = [o for o in known if o["accepted"] == accepted]
-        values = ([o[key] for o in part] for key in ("predicted_tre_mm", "tre_mm"))
+        values = (
+            [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("predicted_tre_mm", "tre_mm")
+        )
         label = "accepted" if accepted else "refused"
-        axes.plot(*values, "o", color=colour, label=label, alpha=0.6, markersize=4)
+        axes.plot(*values, marker, color=colour, label=label, alpha=0.6, markersize=4)
     _millimetres(axes, [o[key] for o in known for key in ("predicted_tre_mm", "tre_mm")])
     axes.set_title("Predicted error")
     axes.set(xlabel="predicted TRE (mm)", ylabel="true mean TRE (mm)")
@@ -135,14 +129,3 @@ def _millimetres(axes: Axes, values: Sequence[float]) -> None:
     for side in (axes.xaxis, axes.yaxis):
         side.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         side.set_ticks([], minor=True)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=110)

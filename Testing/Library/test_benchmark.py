@@ -14,7 +14,7 @@ from training_phantoms import small_encoder
 
 from CrossKEYLib import cli, transform
 from CrossKEYLib.errors import EstimationError, InputError
-from CrossKEYLib.evaluation import benchmark, benchmark_tables
+from CrossKEYLib.evaluation import benchmark, benchmark_figure, benchmark_tables
 from CrossKEYLib.evaluation.benchmark import Trial, attempt, plan, run
 from CrossKEYLib.evaluation.cases import (
     FOREIGN,
@@ -252,6 +252,22 @@ def test_the_table_of_foreign_pairs_counts_acceptances():
     outcomes = [stranger("a", 0.1), stranger("a", 0.3), stranger("a", 0.6), stranger("b", 0.0)]
     rows = benchmark_tables.foreign(outcomes).splitlines()[2:]
     assert rows == ["| a | 3 | 1 | 0.30 | 0.60 |", "| b | 1 | 0 | 0.00 | 0.00 |"]
+
+
+def test_plots_show_every_outcome():
+    outcomes = [own(0.1, True), own(2.0, True), own(8.0, False), result("mi", "5 / 5", 9.0)]
+    outcomes.append(result("mi", "10 / 10", None))
+    share, errors = benchmark_figure.capture(outcomes).axes
+    points = {bars.get_label(): bars.lines[0].get_ydata() for bars in share.containers}
+    np.testing.assert_allclose(np.asarray(points["crosskey"], float), [2 / 3])
+    np.testing.assert_allclose(np.asarray(points["mi"], float), [0, 0])
+    trust = benchmark_figure.calibration(outcomes).axes[1]
+    for axes, count in ((errors, 4), (trust, 3)):
+        low, high = axes.get_ylim()
+        lines = [line for line in axes.lines if line.get_linestyle() == "None"]
+        shown = np.concatenate([line.get_ydata() for line in lines])
+        assert len(shown) == count
+        assert ((shown > low) & (shown < high)).all()
 
 
 @pytest.fixture

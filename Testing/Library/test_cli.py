@@ -162,7 +162,13 @@ def test_accepted_registration(registering, tmp_path, capsys):
     report = json.loads((tmp_path / "out.json").read_text())
     np.testing.assert_allclose(report["matrix_ras"], TRUTH)
     drawn = sorted(p.name for p in (tmp_path / "new" / "fig").iterdir())
-    assert drawn == ["keypoints.png", "matches.png", "overlay.png"]
+    assert drawn == [
+        "checkerboard.png",
+        "keypoints.png",
+        "matches.png",
+        "matches_3d.png",
+        "overlay.png",
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "out.json", "out.tfm"]
 
 

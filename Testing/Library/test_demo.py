@@ -22,11 +22,17 @@ from CrossKEYLib.volume import Volume
 
 CASE = resource("SampleData")
 TRUTH = np.array(json.loads((CASE / "truth.json").read_text())["matrix_ras"])
+PICTURES = {
+    "overlay.png",
+    "checkerboard.png",
+    "matches.png",
+    "matches_3d.png",
+    "keypoints.png",
+}
 PROMISED = {
     "iUS_to_MRI.tfm",
     "report.json",
-    "overlay.png",
-    "matches.png",
+    *PICTURES,
     "scene.mrml",
     "MRI.nrrd",
     "iUS.nrrd",
@@ -101,7 +107,7 @@ def test_demo(tmp_path, monkeypatch, capsys, accepted):
         assert "scene.mrml in 3D Slicer" in said
     else:
         assert status == 3
-        assert left == {"report.json", "overlay.png", "matches.png"}
+        assert left == {"report.json", *PICTURES}
         assert "REFUSED" in said
 
 

@@ -109,3 +109,13 @@ def test_points_are_thinned_when_the_table_would_be_too_large(fixed, monkeypatch
     few = Evidence(DescriptorField(*fixed), points, world(points))
     assert torch.equal(few.points, points[::4])
     assert few.table.numel() == 100 * (len(fixed[0]) + 1)
+
+
+def test_similarity_image_holds_each_cosine_where_its_point_lies(fixed):
+    points, descriptors = fixed
+    kept = torch.arange(len(points)) % 3 > 0  # gaps, too
+    wanted = world(moving(1))[0]
+    image = DescriptorField(points[kept], descriptors[kept]).similarity(wanted)
+    expected = descriptors @ wanted
+    torch.testing.assert_close(image.sample(points[kept], "nearest"), expected[kept])
+    assert float(image.sample(points[~kept], "nearest").abs().max()) == 0

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.patches import ConnectionPatch
+from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from registered import TRUTH, outcome, pair
 
 from CrossKEYLib import figures
@@ -97,3 +98,86 @@ def test_saved_whole_and_without_global_state(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         figures.save(drawn, tmp_path / "none" / "a.png")
     assert [p.name for p in tmp_path.iterdir()] == ["é.png"]
+
+
+def test_slices_show_each_image_around_itself_or_around_one():
+    mri, ius = pair()
+    alone = figures.slices({"MRI": mri, "iUS": ius})
+    assert [ax.get_title() for ax in alone.axes[::3]] == ["MRI: axial", "iUS: axial"]
+    around = figures.slices({"MRI": mri, "iUS": ius}, around=ius)
+    above, below = (ax.images[0].get_extent() for ax in (around.axes[0], around.axes[3]))
+    assert above == below
+    assert alone.axes[0].images[0].get_extent() != above
+
+
+def test_fields_of_the_checkerboard_alternate_within_the_field_of_view():
+    drawn = figures.checkerboard(*pair(), TRUTH)
+    assert [ax.get_title() for ax in drawn.axes[::3]] == ["Before: axial", "After: axial"]
+    for ax in drawn.axes:
+        ius = np.asarray(ax.images[1].get_array())
+        shown = np.asarray(ax.images[1].get_alpha()) == 1
+        assert not shown[ius == 0].any()
+        filled = ius > 0
+        assert 0.3 < shown[filled].mean() < 0.7
+        # A field is 25 samples wide: what lies one field to the right is of the other kind.
+        both = filled[:, 25:] & filled[:, :-25]
+        assert (shown[:, 25:] != shown[:, :-25])[both].mean() > 0.95
+
+
+def test_heatmap_is_coloured_where_it_is_high():
+    mri, _ = pair()
+    heat = mri.replaced(torch.zeros_like(mri.array))
+    k, j, i = 22, 22, 22
+    heat.array[k - 2 : k + 3, j - 2 : j + 3, i - 2 : i + 3] = 1.0
+    place = mri.points_ras(torch.tensor([[k, j, i]]))
+    drawn = figures.heatmap(mri, heat, torch.cat([place, place + 100]))
+    for ax, plane in zip(drawn.axes, figures.PLANES, strict=False):
+        alpha = np.asarray(ax.images[1].get_alpha())
+        assert alpha.max() == 1
+        assert (alpha > 0).mean() < 0.05
+        (dots,) = ax.collections
+        expected = plane.coordinates(place.double().numpy())[:, :2]
+        np.testing.assert_allclose(dots.get_offsets(), expected, atol=1e-3)
+    assert drawn.get_suptitle().startswith("2 keypoints")
+
+
+def test_similarity_marks_the_best_place_and_tells_its_distance():
+    mri, _ = pair()
+    values = torch.rand(mri.shape, generator=torch.Generator().manual_seed(0)) / 2
+    values[20, 24, 18] = 0.9
+    best = mri.points_ras(torch.tensor([[20, 24, 18]]))[0]
+    drawn = figures.similarity(mri, mri.replaced(values), best + torch.tensor([0.0, 2.0, 0.0]))
+    assert "2.0 mm from the true one" in drawn.get_suptitle()
+    for ax, plane in zip(drawn.axes, figures.PLANES, strict=False):
+        ring = ax.collections[0].get_offsets()
+        np.testing.assert_allclose(ring[0], plane.coordinates(best.double().numpy())[:2], atol=1e-3)
+
+
+def test_right_matches_are_parallel_in_space():
+    result = outcome()
+    drawn = figures.matches_3d(*pair(), TRUTH, *result.matched_points(), result.inliers)
+    space = drawn.axes[0]
+    assert (space.get_xlabel(), space.get_ylabel(), space.get_zlabel()) == (
+        "R (mm)",
+        "A (mm)",
+        "S (mm)",
+    )
+    wrong, right = (c for c in space.collections if isinstance(c, Line3DCollection))
+    ways = [np.subtract(*line[::-1]) for line in right._segments3d]
+    assert len(ways) == 60
+    np.testing.assert_allclose(ways, np.broadcast_to(ways[0], (60, 3)), atol=1e-3)
+    assert abs(ways[0][0]) > 20
+    assert np.std([np.subtract(*line) for line in wrong._segments3d], axis=0).max() > 1
+
+
+def test_every_picture_of_a_registration():
+    named = figures.of_registration(outcome(), *pair())
+    assert sorted(named) == [
+        "checkerboard.png",
+        "keypoints.png",
+        "matches.png",
+        "matches_3d.png",
+        "overlay.png",
+    ]
+    refused = figures.of_registration(outcome(accepted=False, found=False), *pair())
+    assert sorted(refused) == ["keypoints.png", "matches.png", "matches_3d.png"]
