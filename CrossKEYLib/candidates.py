@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from .errors import InputError
-from .volume import Grid, Volume, gaussian
+from .volume import Grid, Volume, box_mean, gaussian
 
 
 def fixed_points(brain: Volume, spacing_mm: float = 2.0) -> torch.Tensor:
@@ -46,6 +46,25 @@ def moving_points(ius: Volume, count: int, generator: torch.Generator) -> torch.
         inside, weight = inside[keep.to(inside.device)], weight[keep]
     chosen = torch.multinomial(weight, min(count, len(weight)), generator=generator)
     return ius.points_ras(inside[chosen.to(inside.device)].float())
+
+
+def interior_points(
+    ius: Volume, spacing_mm: float = 1.5, inset_mm: float = 3.0, most: int = 20000
+) -> torch.Tensor:
+    """Every ``spacing_mm`` in the field of view, ``inset_mm`` from its rim or more, evenly thinned
+    to at most ``most``; ``[N, 3]`` RAS mm.
+
+    Args:
+        ius: zero outside the field of view.
+        spacing_mm, inset_mm, most: see above.
+    """
+    axes = ius.ijk_to_ras[:3, :3] / ius.spacing_mm
+    grid = Grid.around(ius.corners_ras(), spacing_mm, rotation=axes)
+    filled = (ius.replaced((ius.array > 0).float()).resample(grid).array > 0.5).float()
+    inside = box_mean(filled[None], 2 * round(inset_mm / spacing_mm) + 1)[0] > 1 - 1e-4
+    places = inside.nonzero()
+    kept = torch.linspace(0, len(places) - 1, min(most, len(places)), device=places.device)
+    return Volume(filled, grid.ijk_to_ras).points_ras(places[kept.long()].float())
 
 
 def _local_mean(ius: Volume, filled: torch.Tensor, sigma_mm: float) -> torch.Tensor:

@@ -13,8 +13,10 @@ from typing import Protocol
 import torch
 
 from . import transform
+from .candidates import interior_points
 from .config import FeatureMetricConfig, RegisterConfig
 from .descriptors.dense import DenseEncoder, FeatureMap
+from .descriptors.mind import self_similarity
 from .descriptors.uae import Embedding
 from .errors import InputError
 from .estimation import FeatureFit, refine_features
@@ -22,9 +24,9 @@ from .matching import Matches
 from .model import Described, Model
 from .transform import Matrix
 from .universal import UniversalModel
-from .volume import Volume, rescaled
+from .volume import Grid, Volume, rescaled
 
-FEATURES = ("none", "crosskey", "uae")
+FEATURES = ("none", "crosskey", "uae", "mind")
 _REFERENCE = 2000  # places of the MRI that a match is compared with
 
 
@@ -33,6 +35,11 @@ class Features(Protocol):
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
         """Of the MRI, and of a toned iUS ``laid`` in its world, around RAS ``places [N, 3]``."""
+        ...
+
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        """Where features are compared, ``[M, 3]`` RAS mm in the iUS: at its salient points
+        ``[N, 3]``, or wherever these features say something."""
         ...
 
 
@@ -49,6 +56,29 @@ class PatchFeatures:
             self.encoder.map_around(laid, places, "ius"),
         )
 
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        return salient
+
+
+@dataclass(frozen=True, eq=False)
+class SelfSimilarities:
+    """MIND-SSC, for which nothing was trained; one number a voxel says little, so many count."""
+
+    mri: Volume
+    spacing_mm: float = 1.0
+    margin_mm: float = 12.0
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        grid = Grid.around(places.cpu().numpy(), self.spacing_mm, self.margin_mm)
+        fixed, moving = (
+            FeatureMap(self_similarity(volume.resample(grid).array), grid.ijk_to_ras)
+            for volume in (self.mri, laid)
+        )
+        return fixed, moving
+
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        return interior_points(ius)  # near the rim the patches would see it
+
 
 @dataclass(frozen=True, eq=False)
 class Companion:
@@ -63,6 +93,9 @@ class Companion:
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
         return self.mri.fine_map(), self.model.embed(laid).fine_map()
+
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        return salient
 
     def gated(
         self, matches: Matches, fixed: Described, places: torch.Tensor, laid: Volume, share: float
@@ -105,6 +138,8 @@ def features_of(kind: str, mri: Volume, model: Model, companion: Companion | Non
     if kind == "uae":
         assert companion is not None
         return companion
+    if kind == "mind":
+        return SelfSimilarities(mri)
     assert isinstance(model.encoder, DenseEncoder)
     return PatchFeatures(model.encoder, rescaled(mri))
 
@@ -112,7 +147,7 @@ def features_of(kind: str, mri: Volume, model: Model, companion: Companion | Non
 def refined(
     features: Features,
     ius: Volume,
-    points: torch.Tensor,
+    salient: torch.Tensor,
     matrix: Matrix,
     config: FeatureMetricConfig | None = None,
 ) -> FeatureFit:
@@ -123,10 +158,11 @@ def refined(
     Args:
         features: of the MRI.
         ius: see `volume.toned`.
-        points: ``[N, 3]`` RAS mm in its field of view.
+        salient: ``[N, 3]`` RAS mm in its field of view.
         matrix: the transform so far.
         config: levels, robustness and when it counts as improved.
     """
+    points = features.samples(ius, salient)
     fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
     moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
     return refine_features(fixed, moving, points, matrix, config)

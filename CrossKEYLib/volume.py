@@ -187,6 +187,25 @@ def sample_channels(
     return values.reshape(channels.shape[0], *points.shape[:-1])
 
 
+def box_mean(x: torch.Tensor, size: int, stride: int = 1) -> torch.Tensor:
+    """Mean over cubes of ``size`` voxels (odd), zeros beyond the border: ``[C, K, J, I]``, every
+    ``stride`` voxels. Shifted sums along one axis after the other: on a CPU several times as fast
+    as pooling."""
+    for axis in (1, 2, 3):
+        length = x.shape[axis]
+        ends = [0, 0] * (3 - axis) + [size // 2] * 2
+        padded = F.pad(x, ends)
+        parts = (padded.narrow(axis, n, length) for n in range(size))
+        if stride > 1:
+            kept = (slice(None),) * axis + (slice(None, None, stride),)
+            parts = (part[kept] for part in parts)
+        total = next(parts).clone()
+        for part in parts:
+            total += part
+        x = total / size
+    return x
+
+
 def gaussian(array: torch.Tensor, sigmas: float | list[float]) -> torch.Tensor:
     """Separable Gaussian blur of ``[..., K, J, I]``; sigma in voxels, for (k, j, i).
 

@@ -38,7 +38,7 @@ from .starts import start_of
 
 GATE_SHARE = 0.25
 FINDERS = ("crosskey", "gated", "uae")
-REFINEMENTS = ("none", "crosskey", "uae")
+REFINEMENTS = ("none", "crosskey", "uae", "mind")
 SUCCESS_MM = 3.0
 PROBES = 1000  # points of the iUS whose nearest neighbours are looked at
 

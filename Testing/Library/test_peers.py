@@ -14,15 +14,16 @@ from training_phantoms import texture
 
 from CrossKEYLib import transform
 from CrossKEYLib.errors import EstimationError, InputError
+from CrossKEYLib.descriptors.mind import self_similarity
 from CrossKEYLib.evaluation.metrics import target_errors
 from CrossKEYLib.evaluation.peers import ants, elastix, lc2, mind, mutual_information
-from CrossKEYLib.evaluation.peers.grids import Overlay, box_mean
+from CrossKEYLib.evaluation.peers.grids import Overlay
 from CrossKEYLib.evaluation.peers.images import Pair, field_of_view
 from CrossKEYLib.evaluation.peers.registry import PEERS
 from CrossKEYLib.evaluation.peers.search import SearchConfig, climb, search
 from CrossKEYLib.synthesis.simulator import simulate
 from CrossKEYLib.transform import Matrix
-from CrossKEYLib.volume import Grid, Volume
+from CrossKEYLib.volume import Grid, Volume, box_mean
 
 SIZE = 40
 SHORT = SearchConfig(tries=12, climbs=1, evaluations=200)
@@ -122,13 +123,12 @@ def test_lc2_is_one_for_a_linear_combination():
 def test_mind_ignores_contrast():
     """Descriptors of an image and of its negative are equal; agreement is best at the truth."""
     image = texture(20).array
-    config = mind.MindConfig()
     inner = (slice(None), *(slice(3, -3),) * 3)  # the mean runs into zeros at the border
-    a, b = (mind.describe(x, config)[inner] for x in (image, 3.0 - 2.0 * image))
+    a, b = (self_similarity(x)[inner] for x in (image, 3.0 - 2.0 * image))
     assert torch.allclose(a, b, atol=1e-4)
     assert float(a.amax()) <= 1
     mri, ius = same_image()
-    similarity = mind.Mind(Pair.of(mri, ius), 1.5, config)
+    similarity = mind.Mind(Pair.of(mri, ius), 1.5, mind.MindConfig())
     aside = transform.random_rigid(np.random.default_rng(0), 2.0, 0.0, ius.centre_ras)
     assert similarity(aside) < similarity(np.eye(4)) <= 0
 
@@ -137,7 +137,7 @@ def test_mind_ignores_contrast():
 def test_leaving_the_mri_does_not_pay(make):
     config = lc2.Lc2Config() if make is lc2.Lc2 else mind.MindConfig()
     mri, ius = same_image()
-    similarity = make(Pair.of(mri, ius), 1.5, config)
+    similarity = make(Pair.of(mri, ius), 1.5, mind.MindConfig())
     for shift in (15.0, 25.0, 200.0):
         away = transform.from_parts(np.eye(3), [shift, 0, 0])
         assert similarity(away) < similarity(np.eye(4))

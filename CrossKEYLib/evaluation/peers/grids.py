@@ -60,25 +60,6 @@ def gradient_magnitude(volume: Volume, smooth: torch.Tensor) -> torch.Tensor:
     return torch.stack(slopes).norm(dim=0)
 
 
-def box_mean(x: torch.Tensor, size: int, stride: int = 1) -> torch.Tensor:
-    """Mean over cubes of ``size`` voxels (odd), zeros beyond the border: ``[C, K, J, I]``, every
-    ``stride`` voxels. Shifted sums along one axis after the other: on a CPU several times as fast
-    as pooling."""
-    for axis in (1, 2, 3):
-        length = x.shape[axis]
-        ends = [0, 0] * (3 - axis) + [size // 2] * 2
-        padded = torch.nn.functional.pad(x, ends)
-        parts = (padded.narrow(axis, n, length) for n in range(size))
-        if stride > 1:
-            kept = (slice(None),) * axis + (slice(None, None, stride),)
-            parts = (part[kept] for part in parts)
-        total = next(parts).clone()
-        for part in parts:
-            total += part
-        x = total / size
-    return x
-
-
 def overlap_factor(mask: torch.Tensor, whole: torch.Tensor, least: float) -> float:
     """1 while at least a share ``least`` of the field of view is compared, falling to 0 below, or
     a similarity could be raised by leaving the MRI."""

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ...transform import Matrix
-from ...volume import Volume
-from .grids import Overlay, box_mean, gradient_magnitude, overlap_factor
+from ...volume import Volume, box_mean
+from .grids import Overlay, gradient_magnitude, overlap_factor
 from .images import Pair
 from .search import SearchConfig, search
 
