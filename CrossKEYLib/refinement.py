@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from . import transform
@@ -98,20 +99,29 @@ class Companion:
         return salient
 
     def gated(
-        self, matches: Matches, fixed: Described, places: torch.Tensor, laid: Volume, share: float
+        self,
+        matches: Matches,
+        fixed: Described,
+        moving: Described,
+        ius: Volume,
+        rotation: np.ndarray,
+        share: float,
     ) -> Matches:
         """The matches whose ends look alike coarsely.
 
         Args:
             matches: rows (fixed, moving).
             fixed: described places of the MRI.
-            places: ``[N, 3]`` RAS mm, the iUS's points in the world of ``laid``.
-            laid: the toned iUS, oriented much as the MRI is.
+            moving: described points of the iUS.
+            ius: toned.
+            rotation: 3x3 that orients it much as the MRI is.
             share: of the MRI that may look more like the iUS there than the matched place does;
                 of wrong matches about this share passes.
         """
         a, b = matches.indices.T
-        wanted = self.model.embed(laid).at(places[b])[1]
+        turn = transform.from_parts(rotation, np.zeros(3))
+        laid = self.model.embed(ius.moved(turn))
+        wanted = laid.at(transform.apply(turn, moving.points[b]))[1]
         every = max(1, len(fixed) // _REFERENCE)
         elsewhere = wanted @ self.mri.at(fixed.points[::every])[1].T
         own = (wanted * self.mri.at(fixed.points[a])[1]).sum(1, keepdim=True)
@@ -119,16 +129,19 @@ class Companion:
         return Matches(matches.indices[kept], matches.scores[kept])
 
 
-def check_settings(config: RegisterConfig, model: Model, universal: UniversalModel | None) -> None:
-    """Refuse settings that the models cannot serve.
+def wants_universal(config: RegisterConfig) -> bool:
+    """Whether a stage asks for the universal embedding."""
+    return config.refine == "uae" or config.gate_share < 1
+
+
+def check_settings(config: RegisterConfig, model: Model) -> None:
+    """Refuse settings that the model cannot serve.
 
     Raises:
-        InputError: unknown features, or features of a model that is not there.
+        InputError: unknown features, or dense ones of an encoder that has none.
     """
     if config.refine not in FEATURES:
         raise InputError(f"refine must be one of {FEATURES}, got {config.refine!r}")
-    if universal is None and (config.refine == "uae" or config.gate_share < 1):
-        raise InputError("gate_share and refine 'uae' need a universal embedding; give one")
     if config.refine == "crosskey" and not isinstance(model.encoder, DenseEncoder):
         raise InputError("refine 'crosskey' needs a dense encoder, this model describes patches")
 

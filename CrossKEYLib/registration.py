@@ -19,11 +19,12 @@ from .estimation.ransac import result_of
 from .matching import Matches, Prior, match
 from .model import Described, Model, describe_brain
 from .plausibility import check_pair
-from .refinement import Companion, check_settings, features_of, refined
+from .refinement import Companion, check_settings, features_of, refined, wants_universal
+from .resources import resource
 from .synthesis.anatomy import brain_mask
-from .transform import Matrix, apply, from_parts
+from .transform import Matrix
 from .trust import Trust, assess
-from .universal import UniversalModel
+from .universal import ULTRASOUND, UniversalModel
 from .volume import Volume, rescaled, toned
 
 Progress = Callable[[str], None]
@@ -119,7 +120,8 @@ def register(
         model: the bundled general model when missing.
         initial: ``T_fixed_moving`` to search around, within ``config.capture_radius_mm``.
         config: settings of every stage.
-        universal: embedding that knows ultrasound, for the stages that ask for it.
+        universal: embedding for the stages that ask for one; the bundled one that knows
+            ultrasound when missing.
         seed: of everything random; equal input and seed give results on one machine that differ
             by rounding alone (hundredths of a millimetre, when they do).
         progress: called with the name of each stage as it begins.
@@ -128,11 +130,13 @@ def register(
         The result with its verdict; also when refused.
 
     Raises:
-        InputError: a volume that cannot be what it is said to be, or a stage that lacks a model.
+        InputError: a volume that cannot be what it is said to be, or settings beyond the model.
         ModelError: the model belongs to another patient's MRI.
     """
     model, config = model or Model.load(), config or RegisterConfig()
-    check_settings(config, model, universal)
+    check_settings(config, model)
+    if universal is None and wants_universal(config):
+        universal = UniversalModel.load(resource(ULTRASOUND)).to(moving.device)
     return _Pipeline(model, config, universal, seed, progress).run(fixed, moving, initial)
 
 
@@ -199,8 +203,7 @@ class _Pipeline:
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
         target = _Target.of(described)
-        wanted = self.config.gate_share < 1 or self.config.refine == "uae"
-        if wanted and self.universal is not None:
+        if self.universal is not None and wants_universal(self.config):
             with self.stage("embedding"):
                 self.companion = Companion.of(self.universal, fixed)
         rotation = np.eye(3) if initial is None else _rotation_of(initial)
@@ -269,8 +272,10 @@ class _Pipeline:
     ) -> _Attempt:
         moving = self._describe_moving(ius, points, rotation)
         matches = self._match(target.described, moving, prior)
-        if gate and self.config.gate_share < 1 and self.companion is not None:
-            matches = self._gated(self.companion, matches, target, ius, points, rotation)
+        if gate and self.companion is not None and self.config.gate_share < 1:
+            with self.stage("embedding"):
+                pair = (matches, target.described, moving)
+                matches = self.companion.gated(*pair, ius, rotation, self.config.gate_share)
         with self.stage("estimation"):
             a, b = matches.indices.T
             evidence = Evidence(target.field, moving.points, moving.descriptors)
@@ -300,26 +305,6 @@ class _Pipeline:
                 moving.points,
                 self.config.match,
                 prior,
-            )
-
-    def _gated(
-        self,
-        companion: Companion,
-        matches: Matches,
-        target: _Target,
-        ius: Volume,
-        points: torch.Tensor,
-        rotation: np.ndarray,
-    ) -> Matches:
-        """Without the matches that the universal embedding finds absurd."""
-        turn = from_parts(rotation, np.zeros(3))
-        with self.stage("embedding"):
-            return companion.gated(
-                matches,
-                target.described,
-                apply(turn, points),
-                ius.moved(turn),
-                self.config.gate_share,
             )
 
     def _refined(

@@ -15,6 +15,7 @@ from .training.checkpoint import MODEL, load_checkpoint, save_checkpoint
 from .volume import Volume
 
 BUNDLED = "Models/uae.pt"
+ULTRASOUND = "Models/uae-ultrasound.pt"  # knows ultrasound too
 ARCHITECTURE = "uae"
 
 

@@ -1,6 +1,6 @@
 """What the universal embedding and feature-metric refinement add to registration.
 
-    python -m CrossKEYLib.evaluation.ablation --case CASE24 --universal uae.pt --output OUT.json
+    python -m CrossKEYLib.evaluation.ablation --case CASE24 --output OUT.json
 
 Three ways to find a transform: the patch descriptor alone, the same with matches gated by the
 universal embedding, and the universal embedding alone. Each is then refined by the dense features
@@ -28,8 +28,9 @@ from ..landmarks import LandmarkConfig, places, register_embedded, vectors
 from ..model import Model
 from ..refinement import Companion, features_of, refined
 from ..registration import register
+from ..resources import resource
 from ..transform import Matrix
-from ..universal import UniversalModel
+from ..universal import ULTRASOUND, UniversalModel
 from ..volume import Volume, toned
 from ..writing import write_json
 from .cases import Case, Images, find_case, real_cases, simulated_cases
@@ -171,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--simulate", type=int, default=0, help="iUS simulated from each --mri")
     parser.add_argument("--mri", nargs="+", type=Path, default=[])
     parser.add_argument("--model", help="patch descriptor; the bundled one when missing")
-    parser.add_argument("--universal", required=True, help="embedding that knows ultrasound")
+    parser.add_argument("--universal", help="embedding; the bundled one that knows ultrasound")
     parser.add_argument("--levels", nargs="+", default=["10 / 10"], help="mm / degrees")
     parser.add_argument("--seeds", type=int, default=3, help="starts per level")
     parser.add_argument("--output", type=Path, required=True, help="JSON with every outcome")
@@ -179,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = simulated_cases(args.mri, args.simulate)
     if args.case is not None:
         cases += real_cases(*find_case(args.case))
-    model, universal = Model.load(args.model), UniversalModel.load(args.universal)
+    model = Model.load(args.model)
+    universal = UniversalModel.load(args.universal or resource(ULTRASOUND))
     outcomes: list[dict[str, Any]] = []
     for seed in range(args.seeds):
         for level in args.levels:

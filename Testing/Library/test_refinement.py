@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,15 @@ from CrossKEYLib.descriptors.resnet import ResNetDescriptor
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.matching import Matches
 from CrossKEYLib.model import Described, Model
-from CrossKEYLib.refinement import Companion, check_settings, features_of, refined
+from CrossKEYLib.refinement import (
+    Companion,
+    check_settings,
+    features_of,
+    refined,
+    wants_universal,
+)
+from CrossKEYLib.resources import resource
+from CrossKEYLib.universal import ULTRASOUND, UniversalModel
 from CrossKEYLib.volume import Volume
 
 
@@ -31,16 +37,17 @@ def inner_points(image: Volume, count: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_gate_passes_right_matches_and_few_wrong_ones(image):
-    motion = transform.random_rigid(np.random.default_rng(0), 20.0, 0.0, image.centre_ras)
+    motion = transform.random_rigid(np.random.default_rng(0), 20.0, 90.0, image.centre_ras)
+    turned = motion[:3, :3]
     companion = Companion.of(OffsetModel(), image)
     places = inner_points(image, 300)
     laid = image.moved(motion)
-    moving = transform.apply(motion, places)
     fixed = Described(places, torch.zeros(len(places), 1))
+    moving = Described(transform.apply(motion, places), fixed.descriptors)
     rows = torch.arange(300)
     for shift, least, most in ((0, 0.9, 1.0), (150, 0.05, 0.5)):
         matches = Matches(torch.stack([rows, (rows + shift) % 300], 1), torch.ones(300))
-        kept = companion.gated(matches, fixed, moving, laid, 0.25)
+        kept = companion.gated(matches, fixed, moving, laid, turned.T, 0.25)
         assert least <= len(kept) / 300 <= most
         assert len(kept.scores) == len(kept)
         assert {tuple(row) for row in kept.indices.tolist()} <= {
@@ -76,25 +83,23 @@ def test_the_encoders_features_lie_where_the_points_do(image):
         assert float(point_map.sample(places).norm(dim=1).min()) > 0.99
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"refine": "mind"}, "refine must be one of"),
-        ({"refine": "uae"}, "need a universal embedding"),
-        ({"gate_share": 0.5}, "need a universal embedding"),
-    ],
-)
-def test_settings_that_cannot_be_served(change, message):
-    config = replace(RegisterConfig(), **change)
-    with pytest.raises(InputError, match=message):
-        check_settings(config, Model(small_encoder(), "small"), None)
+def test_unknown_features_are_refused():
+    with pytest.raises(InputError, match="refine must be one of"):
+        check_settings(RegisterConfig(refine="mind"), Model(small_encoder(), "small"))
+
+
+def test_the_bundled_embedding_knows_ultrasound():
+    assert UniversalModel.load(resource(ULTRASOUND)).name == "uae-ultrasound"
+    assert wants_universal(RegisterConfig(refine="uae"))
+    assert wants_universal(RegisterConfig(gate_share=0.5))
+    assert not wants_universal(RegisterConfig(refine="crosskey"))
 
 
 def test_patch_networks_have_no_map():
     patches = Model(ResNetDescriptor(ResNetConfig(width=4, dims=8)), "patches")
-    check_settings(RegisterConfig(), patches, None)
+    check_settings(RegisterConfig(), patches)
     with pytest.raises(InputError, match="needs a dense encoder"):
-        check_settings(RegisterConfig(refine="crosskey"), patches, None)
+        check_settings(RegisterConfig(refine="crosskey"), patches)
 
 
 def test_both_are_off_by_default():
