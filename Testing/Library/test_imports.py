@@ -16,6 +16,8 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 # its files that are listed by themselves.
 ORDER = [
     "errors",
+    "allocator",
+    "precision",
     "writing",
     "outputs",
     "resources",
