@@ -55,6 +55,33 @@ def write_volume(node: vtkMRMLScalarVolumeNode, path: Path) -> str:
     return str(path)
 
 
+def read_volume(node: vtkMRMLScalarVolumeNode, path: Path) -> None:
+    """Put the image of a file into a node that exists.
+
+    Raises:
+        Problem: the file cannot be read.
+    """
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetCenterImage(False)
+    if not storage.ReadData(node):
+        raise Problem(_("{path} cannot be read.").format(path=path))
+
+
+def outside(node: vtkMRMLScalarVolumeNode, points: np.ndarray) -> np.ndarray:
+    """Which points lie beyond the outer voxels, ``[N]`` bool.
+
+    Args:
+        points: ``[N, 3]`` RAS mm in the node's own coordinates.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    node.GetRASToIJKMatrix(matrix)
+    to_ijk = slicer.util.arrayFromVTKMatrix(matrix)
+    ijk = points @ to_ijk[:3, :3].T + to_ijk[:3, 3]
+    last = np.array(node.GetImageData().GetDimensions()) - 1
+    return ((ijk < -0.5) | (ijk > last + 0.5)).any(axis=1)
+
+
 _fingerprints: dict[str, tuple[tuple, str]] = {}  # by node: what it was computed from, and result
 
 
