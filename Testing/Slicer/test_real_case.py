@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cases import MODULE
+from cases import MODULE, landmarks, pose, transform
+from scipy.ndimage import map_coordinates
 from ticks import Ticks
 
 
@@ -64,3 +66,78 @@ def test_real_preparation_and_answering_meanwhile(tests, scene, app, capsys):
     assert Path(result["output"]).exists()
     assert ticks.own_ms.max() < 100
     assert (ticks.wall_ms > 100).mean() < 0.02
+
+
+PLACES = np.array([[30.0, 30, 30], [30, 70, 65], [65, 40, 40], [50, 80, 30], [70, 90, 60]])
+BEND_VOXELS, WAVE_VOXELS = 3.0, 60.0
+
+
+def bent(ijk: np.ndarray) -> np.ndarray:
+    """Where the image has what its bent copy shows at indices ``[..., 3]``."""
+    return ijk + BEND_VOXELS * np.sin(2 * np.pi * np.roll(ijk, 1, axis=-1) / WAVE_VOXELS)
+
+
+def other_contrast(image):
+    """A copy of an image: bent, dark where it was bright, moved, and under a transform."""
+    import slicer
+
+    array = slicer.util.arrayFromVolume(image).astype(np.float32)
+    kji = np.stack(np.indices(array.shape), axis=-1)
+    source = np.moveaxis(bent(kji[..., ::-1])[..., ::-1], -1, 0)
+    warped = map_coordinates(array, source, order=1)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "other contrast")
+    slicer.util.updateVolumeFromArray(node, np.where(warped > 0, warped.max() - warped, 0))
+    matrix = slicer.util.arrayFromVTKMatrix(ijk_to_ras(image))
+    matrix[:3, 3] += (12, -9, 7)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    transform(slicer.mrmlScene, "navigation", pose(15, 30, 10, -20), node)
+    return node
+
+
+def ijk_to_ras(image):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    image.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def in_world(image, ijk: np.ndarray) -> np.ndarray:
+    import slicer
+    from CrossKEYSlicer import chain
+
+    own = chain.moved(slicer.util.arrayFromVTKMatrix(ijk_to_ras(image)), ijk)
+    return chain.moved(chain.between(image.GetParentTransformNode(), None), own)
+
+
+def test_real_landmarks_in_another_contrast(app, scene, capsys):
+    """A block of the bundled MRI, and a bent copy of opposite contrast; the second time quick."""
+    import slicer
+    from CrossKEYSlicer.logic import CrossKEYLogic
+    from CrossKEYSlicer.process import WorkerProcess
+    from CrossKEYSlicer.selftest import load_volume
+
+    mri = load_volume("MRI")
+    slicer.util.updateVolumeFromArray(mri, slicer.util.arrayFromVolume(mri)[30:130, 40:160, 30:130])
+    other, ticks = other_contrast(mri), Ticks()
+    points = landmarks(scene, "given", in_world(mri, bent(PLACES)))
+    logic = CrossKEYLogic(WorkerProcess())
+    try:
+        with ticks.counted():
+            first = logic.propagateLandmarks(mri, other, points)
+        second = logic.propagateLandmarks(mri, other, points)
+        shown = logic.similarityMap(0)
+    finally:
+        logic.close()
+    errors = np.linalg.norm(np.array(second["points"]) - in_world(other, PLACES), axis=1)
+    seconds = [result["seconds"]["total"] for result in (first, second)]
+    with capsys.disabled():
+        print(json.dumps({**ticks.figures(), "mm": errors.round(1).tolist(), "worker": seconds}))
+    assert np.median(errors) < 3
+    assert errors.max() < 5
+    assert (first["warm"], second["warm"]) == (False, True)
+    assert seconds[1] < 0.5 * seconds[0]
+    array = slicer.util.arrayFromVolume(shown)
+    peak = in_world(shown, np.argwhere(array == array.max())[0, ::-1].astype(float))
+    assert np.linalg.norm(peak - in_world(other, PLACES)[0]) < 8
+    assert ticks.own_ms.max() < 100
