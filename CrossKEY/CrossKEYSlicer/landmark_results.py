@@ -42,7 +42,7 @@ class Found:
         spread_mm: how far its support disagrees.
         place: ``[3]`` RAS mm in the own coordinates of the image it was found in.
         given: ``[3]`` RAS mm in those of the image it was placed in.
-        outside: whether the place is beyond the edge of the image.
+        outside: whether the image shows nothing there.
     """
 
     name: str
@@ -67,7 +67,7 @@ def show(parameters: CrossKEYParameters, asked: Question, answer: dict[str, Any]
         parameters.foundLandmarks = None  # found ones, followed on into a third image, stay
     parameters.foundFrom, parameters.foundTo = asked.from_volume, asked.to_volume
     places = np.asarray(answer["points"], float).reshape(-1, 3)
-    outside = volumes.outside(asked.to_volume, places)
+    outside = volumes.empty(asked.to_volume, places)
     columns = (asked.labels, answer["scores"], answer["spreads"], places, asked.points, outside)
     found = [Found(*row) for row in zip(*columns, strict=True)]
     _fill_points(parameters, found)
@@ -93,7 +93,7 @@ def rows(parameters: CrossKEYParameters) -> list[Found]:
         return []
     figures = [slicer.util.arrayFromTableColumn(table, title) for title in FIGURES]
     values = np.column_stack(figures)
-    outside = volumes.outside(image, values[:, 2:5])
+    outside = volumes.empty(image, values[:, 2:5])
     now = slicer.util.arrayFromMarkupsControlPoints(node).reshape(1, -1, 3)
     kept = (np.abs(values[:, None, 2:5] - now) < CLOSE_MM).all(axis=2).any(axis=1)
     return [

@@ -16,14 +16,14 @@ def points(scene, volumes):
     return landmarks(scene, "Landmarks", inside(volumes[0], 3), NAMES)
 
 
-def inside(image, count) -> np.ndarray:
+def inside(image, count, row=20) -> np.ndarray:
     """Places ``[N, 3]`` in an image's own coordinates, which the fake worker finds within iUS."""
     import slicer
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
     image.GetIJKToRASMatrix(matrix)
-    ijk = np.array([[8.0 + 2 * i, 20, 11 + i, 1] for i in range(count)])
+    ijk = np.array([[8.0 + 2 * i, row, 11 + i, 1] for i in range(count)])
     return (ijk @ slicer.util.arrayFromVTKMatrix(matrix).T)[:, :3]
 
 
@@ -104,9 +104,20 @@ def test_found_points_and_how_sure_they_are(panel, scene, volumes, points, wait)
 
 
 def test_what_lies_beyond_the_edge_is_not_trusted(panel, scene, volumes, wait):
-    (corner,) = inside(volumes[0], 1) - (0, 0, 14)
-    find(panel, wait, volumes, landmarks(scene, "low", [corner]))
+    find(panel, wait, volumes, landmarks(scene, "low", inside(volumes[0], 1, row=8)))
     assert cells(panel, 3) == ["do not trust: outside of the image"]
+
+
+def test_what_lies_where_the_image_is_empty_is_not_trusted(panel, volumes, points, wait):
+    """As ultrasound is outside of its field of view."""
+    import slicer
+
+    array = slicer.util.arrayFromVolume(volumes[1])
+    array[:, :, :18] = 0  # where the first one is found, but not the others
+    slicer.util.arrayFromVolumeModified(volumes[1])
+    find(panel, wait, volumes, points)
+    assert cells(panel, 3)[0] == "do not trust: outside of the image"
+    assert "outside" not in cells(panel, 3)[2]
 
 
 def test_again_fills_the_same_nodes(panel, scene, volumes, points, wait):
