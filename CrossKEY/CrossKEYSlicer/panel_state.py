@@ -126,6 +126,7 @@ def show_landmarks(ui: Any, found: list[Found]) -> None:
         items[-1].setToolTip(said.text)
         for column, item in enumerate(items):
             table.setItem(index, column, item)
+    table.resizeColumnsToContents()
     table.blockSignals(False)
     names = [one.name for one in found]
     if was in names:

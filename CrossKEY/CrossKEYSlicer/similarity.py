@@ -13,7 +13,7 @@ from .result_nodes import group, node_of
 
 COLOURS = "vtkMRMLColorTableNodeIron"  # black over red and yellow to white
 # Of the cosine. The same for every point, so that a faint map tells of an uncertain one.
-FAINTEST, BRIGHTEST = 0.3, 0.9
+FAINTEST, BRIGHTEST = 0.4, 0.9
 ABOVE_ALL = 2.0
 OPACITY = 0.6
 POINT = "CrossKEY.point"  # attribute of the map: what it is of
