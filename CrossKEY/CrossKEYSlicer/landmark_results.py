@@ -80,6 +80,7 @@ def show(parameters: CrossKEYParameters, asked: Question, answer: dict[str, Any]
         points=chain.moved(to_world, places).tolist(),
         trust=[one.trust for one in found],
     )
+    parameters.parameterNode.Modified()  # who shows the landmarks, whoever has asked for them
 
 
 def rows(parameters: CrossKEYParameters) -> list[Found]:

@@ -254,6 +254,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         parameters = self.parameters
         self._checkIdle()
         asked = landmark_search.question(parameters)
+        similarity.outdate(parameters)
         images = (asked.from_volume, asked.to_volume)
         with new_job("landmarks", *images, asked.node) as job:
             request = landmark_search.request(parameters, images, job.folder, asked.points)

@@ -90,7 +90,7 @@ class JobRunner:
     ) -> None:
         if not all(slicer.mrmlScene.IsNodePresent(node) for node in job.inputs):
             raise Problem(
-                _("A volume was removed while CrossKEY was at work; nothing was changed.")
+                _("An input was removed while CrossKEY was at work; nothing was changed.")
             )
         job.result = {k: v for k, v in answer.items() if k not in ("id", "kind")}
         finish(job.result)

@@ -38,6 +38,12 @@ def show(parameters: CrossKEYParameters, found: Found, file: Path) -> None:
     overlay(parameters)
 
 
+def outdate(parameters: CrossKEYParameters) -> None:
+    """Landmarks are found anew, perhaps since an image has changed: a map is, too."""
+    if parameters.similarityMap is not None:
+        parameters.similarityMap.SetAttribute(POINT, None)
+
+
 def is_of(parameters: CrossKEYParameters, found: Found) -> bool:
     """Whether the map in the scene shows this point."""
     node = parameters.similarityMap

@@ -278,6 +278,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.status.annotate(said, bool(job.result["accepted"]))
         self.autoRegister.beginIfDue()
         self.autoFind.beginIfDue()
-        if job.state == "done" and job.kind in ("landmarks", "similarity"):
+        if job.state == "done" and job.kind == "landmarks":
             self._showLandmarks()
             self.onLandmarkSelected()
+        elif job.state == "done" and job.kind == "similarity":
+            with self.told():
+                self._mapSelected()  # of another point, when that was selected meanwhile

@@ -134,6 +134,14 @@ def test_again_fills_the_same_nodes(panel, scene, volumes, points, wait):
     np.testing.assert_allclose(positions(nodes[0]), moved(positions(points)), atol=1e-4)
 
 
+def test_what_the_console_finds_is_shown(panel, logic, volumes, points):
+    one = logic()
+    for count in (3, 2):
+        one.propagateLandmarks(*volumes, points)
+        assert cells(panel, 0) == NAMES[:count]
+        points.RemoveNthControlPoint(2)
+
+
 def test_in_the_world_under_transforms(panel, scene, volumes, points, wait):
     """Each image and the points under transforms of their own; and moved on afterwards."""
     here, there = volumes
@@ -230,6 +238,9 @@ def test_similarity_map(panel, scene, volumes, points, wait):
     panel.ui.similarityCheckBox.click()
     assert panel.logic.job is first, "the map is there already"
     assert all(composite.GetForegroundVolumeID() for _, composite in views)
+    panel.ui.findButton.click()
+    wait(lambda: panel.logic.job.kind == "similarity" and not panel.logic.busy)
+    assert panel.logic.job is not first, "found anew, mapped anew"
 
 
 def test_a_row_selected_while_a_map_is_made(panel, volumes, points, wait, worker):
