@@ -67,7 +67,9 @@ def question(parameters: CrossKEYParameters) -> Question:
         raise Problem(_("'{name}' holds no points; place some first.").format(name=node.GetName()))
     labels = [node.GetNthControlPointLabel(i) or str(i + 1) for i in placed]
     world = slicer.util.arrayFromMarkupsControlPoints(node, world=True).reshape(-1, 3)[placed]
-    to_world = chain.between(image.GetParentTransformNode(), None)
+    to_world, _also_linear = (
+        chain.between(one.GetParentTransformNode(), None) for one in (image, parameters.landmarksTo)
+    )
     points = chain.moved(np.linalg.inv(to_world), world)
     for label in np.array(labels)[volumes.outside(image, points)][:1]:
         text = _("The point '{label}' lies outside of '{name}'; move or delete it.")

@@ -404,10 +404,11 @@ def test_from_the_console(logic, scene, volumes, points):
         one.propagateLandmarks(volumes[0], points, points)
 
 
-def test_under_a_bent_transform(logic, scene, volumes, points):
+@pytest.mark.parametrize("image", [0, 1])
+def test_under_a_bent_transform(logic, scene, volumes, points, image):
     from CrossKEYSlicer.problem import Problem
 
     bent = scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
-    volumes[0].SetAndObserveTransformNodeID(bent.GetID())
+    volumes[image].SetAndObserveTransformNodeID(bent.GetID())
     with pytest.raises(Problem, match="not linear"):
         logic().propagateLandmarks(*volumes, points)
