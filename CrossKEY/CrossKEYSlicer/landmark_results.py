@@ -19,6 +19,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 from . import chain, volumes
 from .landmark_search import Question
 from .parameters import CrossKEYParameters
+from .problem import Problem
 from .result_nodes import group, hang_with, node_of
 
 # Chosen on points of one patient's T1 found in the deformed T2 and FLAIR; see docs/landmarks.md.
@@ -108,8 +109,10 @@ def in_world(parameters: CrossKEYParameters, found: Found) -> tuple[np.ndarray, 
     """Where a point was given and where it was found, RAS mm of the world.
 
     Raises:
-        Problem: a transform above an image is not linear.
+        Problem: an image is gone, or a transform above it is not linear.
     """
+    if parameters.foundFrom is None or parameters.foundTo is None:
+        raise Problem(_("An image of these landmarks is no longer in the scene."))
     pairs = ((parameters.foundFrom, found.given), (parameters.foundTo, found.place))
     given, place = (
         chain.moved(chain.between(image.GetParentTransformNode(), None), point)

@@ -81,14 +81,14 @@ def request(
     parameters: CrossKEYParameters,
     images: tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode],
     folder: Path,
-    points: np.ndarray,
+    points: list[list[float]],
     similarity: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """For the worker, see `CrossKEYLib.worker`.
 
     Args:
         images: the one with the points and the other one, written into the folder.
-        points: ``[N, 3]``, see `Question`.
+        points: N of them, see `Question`.
         similarity: the map that is wanted, if any.
 
     Raises:
@@ -98,7 +98,7 @@ def request(
         "do": "landmarks",
         "from_image": volumes.write_volume(images[0], folder / "from.nrrd"),
         "to_image": volumes.write_volume(images[1], folder / "to.nrrd"),
-        "points": points.tolist(),
+        "points": points,
         "similarity": similarity,
         "device": parameters.device,
     }

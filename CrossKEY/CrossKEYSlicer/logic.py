@@ -37,6 +37,7 @@ from . import (
 )
 from .follow import ResultFollower
 from .job import Job, new_job
+from .landmark_results import Found
 from .parameters import CrossKEYParameters
 from .problem import Problem
 from .process import WorkerProcess
@@ -163,7 +164,10 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         Raises:
             Problem: it cannot be done; the text says why.
         """
-        self.startSimilarity(row)
+        found = landmark_results.rows(self.parameters)
+        if not 0 <= row < len(found):
+            raise Problem(_("There is no such point; find landmarks first."))
+        self.startSimilarity(found[row])
         self._wait()
         return self.parameters.similarityMap
 
@@ -257,26 +261,23 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         similarity.outdate(parameters)
         images = (asked.from_volume, asked.to_volume)
         with new_job("landmarks", *images, asked.node) as job:
-            request = landmark_search.request(parameters, images, job.folder, asked.points)
+            request = landmark_search.request(parameters, images, job.folder, asked.points.tolist())
             show = landmark_results.show
             self._begin(job, request, lambda result: show(self.parameters, asked, result))
 
-    def startSimilarity(self, row: int) -> None:
+    def startSimilarity(self, found: Found) -> None:
         """
         Raises:
-            Problem: there is no such row, or the images cannot be used.
+            Problem: the images cannot be used.
         """
         parameters = self.parameters
         self._checkIdle()
-        found = landmark_results.rows(parameters)
-        if not 0 <= row < len(found):
-            raise Problem(_("There is no such point; find landmarks first."))
-        one, images = found[row], (parameters.foundFrom, parameters.foundTo)
+        images = (parameters.foundFrom, parameters.foundTo)
         with new_job("similarity", *images) as job:
             file = job.folder / "similarity.nrrd"
-            wanted = {"point": one.given.tolist(), "output": str(file)}
-            request = landmark_search.request(parameters, images, job.folder, one.given[:0], wanted)
-            self._begin(job, request, lambda _result: similarity.show(self.parameters, one, file))
+            wanted = {"point": found.given.tolist(), "output": str(file)}
+            request = landmark_search.request(parameters, images, job.folder, [], wanted)
+            self._begin(job, request, lambda _result: similarity.show(self.parameters, found, file))
 
     def showAfter(self, after: bool) -> None:
         """Show the scene after registration, or as it was before."""

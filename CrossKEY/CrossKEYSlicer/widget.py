@@ -188,12 +188,12 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onLandmarkSelected(self) -> None:
         """Each image to its point, and the map if that is wanted."""
-        row = self.ui.landmarkTable.currentRow()
-        if self._parameters is None or not 0 <= row < len(self._found):
+        found = self._selectedLandmark()
+        if found is None:
             return
         with self.told():
             p = self._parameters
-            given, place = landmark_results.in_world(p, self._found[row])
+            given, place = landmark_results.in_world(p, found)
             views.jump_pair(p.foundFrom, given, p.foundTo, place)
             self._mapSelected()
 
@@ -202,22 +202,28 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         if not shown:
             similarity.hide(self._parameters)
-        elif self.ui.landmarkTable.currentRow() < 0:
+        elif self._selectedLandmark() is None:
             self.tell(_("Select a point in the table to see its similarity map."))
         else:
             with self.told():
                 self._mapSelected()
 
-    def _mapSelected(self) -> None:
-        """Compute the map of the selected point, once nothing else is under way."""
+    def _selectedLandmark(self) -> landmark_results.Found | None:
+        if self._parameters is None:
+            return None
+        self._showLandmarks()  # an image or a point may be gone since
         row = self.ui.landmarkTable.currentRow()
-        wanted = self._parameters.similarityShown and 0 <= row < len(self._found)
-        if not wanted or self.logic.busy:
+        return self._found[row] if 0 <= row < len(self._found) else None
+
+    def _mapSelected(self) -> None:
+        """Compute the map of the selected point, unless other work is under way."""
+        found = self._selectedLandmark()
+        if found is None or self.logic.busy or not self._parameters.similarityShown:
             return
-        if similarity.is_of(self._parameters, self._found[row]):
+        if similarity.is_of(self._parameters, found):
             similarity.overlay(self._parameters)
         else:
-            self.logic.startSimilarity(row)
+            self.logic.startSimilarity(found)
 
     def onCancel(self) -> None:
         self.autoRegister.forget()

@@ -376,10 +376,22 @@ def test_undone(panel, scene, volumes, points, wait):
     scene.ClearRedoStack()
 
 
+def test_a_found_point_that_was_deleted(panel, volumes, points, wait):
+    """The rest stay, and a row is the point of its name."""
+    find(panel, wait, volumes, points)
+    panel.logic.parameters.foundLandmarks.RemoveNthControlPoint(0)
+    panel.ui.similarityCheckBox.click()
+    panel.ui.landmarkTable.selectRow(1)
+    wait(lambda: not panel.logic.busy)
+    assert cells(panel, 0) == NAMES[1:]
+    shown = panel.logic.parameters.similarityMap.GetName()
+    assert shown == f"Similarity to {cells(panel, 0)[panel.ui.landmarkTable.currentRow()]}"
+
+
 def test_an_image_that_is_gone_takes_its_landmarks_along(panel, scene, volumes, points, wait):
     find(panel, wait, volumes, points)
     scene.RemoveNode(volumes[1])
-    panel.logic.parameters.parameterNode.Modified()
+    panel.ui.landmarkTable.selectRow(0)
     assert panel.ui.landmarkTable.rowCount == 0
     assert not panel.ui.findButton.enabled
 
