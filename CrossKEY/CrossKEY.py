@@ -46,6 +46,7 @@ class CrossKEY(ScriptedLoadableModule):
             "both and press Register. Prepare, some minutes before surgery, trains a model "
             "for this patient. "
             "A result that cannot be trusted is refused, with reasons, and not applied. "
+            "Landmarks finds points of one image in any other. "
             "Research software, not a medical device."
         )
         parent.acknowledgementText = _(

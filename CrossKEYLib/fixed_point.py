@@ -84,6 +84,49 @@ def nearest(
     return Located(points, scores, (here.points[back] - queries).norm(dim=1))
 
 
+class _Pairs(NamedTuple):
+    """Places here and there that choose each other, for each start.
+
+    Attributes:
+        here, there: ``[S, 3]`` RAS mm.
+        scores: ``[S]`` cosine, -inf where the walk did not settle.
+        key: ``[S]`` int64, equal for equal pairs.
+    """
+
+    here: torch.Tensor
+    there: torch.Tensor
+    scores: torch.Tensor
+    key: torch.Tensor
+
+
+class Survey(NamedTuple):
+    """How two images lie to each other, roughly: the same for every query.
+
+    Attributes:
+        pairs: fixed points over the whole image.
+        coarse: the affine matrix that most of them follow, 4x4; None without one.
+    """
+
+    pairs: _Pairs
+    coarse: torch.Tensor | None
+
+
+def survey_images(
+    here: Described,
+    there: Described,
+    config: FixedPointConfig = FixedPointConfig(),
+    spacing_mm: float = 2.0,
+) -> Survey:
+    """Fixed points of the whole images; arguments as `fixed_point`.
+
+    Raises:
+        EstimationError: an image without places.
+    """
+    _check(here.points, here, there)
+    pairs = _settled(_survey(here, config), here, there, config, spacing_mm)
+    return Survey(pairs, _coarse_position(pairs))
+
+
 def fixed_point(
     queries: torch.Tensor,
     described: torch.Tensor,
@@ -91,6 +134,7 @@ def fixed_point(
     there: Described,
     config: FixedPointConfig = FixedPointConfig(),
     spacing_mm: float = 2.0,
+    survey: Survey | None = None,
 ) -> Located:
     """Locate queries by the fixed points around them; arguments as `nearest`.
 
@@ -101,13 +145,13 @@ def fixed_point(
         there: places of the other image.
         config: seeds, limits and fit.
         spacing_mm: of the grids on which the places of both images lie.
+        survey: of these images, where it is known already.
 
     Raises:
         EstimationError: shapes that do not belong together, or no places.
     """
     _check(queries, here, there)
-    survey = _settled(_survey(here, config), here, there, config, spacing_mm)
-    coarse = _coarse_position(survey)
+    pairs, coarse = survey or survey_images(here, there, config, spacing_mm)
     around = _around(queries, here, config, spacing_mm)
     starts, where = around.unique(return_inverse=True)
     exists = starts < len(here)
@@ -115,9 +159,9 @@ def fixed_point(
     weights = _coherent(found, coarse, config) * exists
     own = weights[where] * _once(found.key[where])
     answer = _predict(queries, found, where, own, config.reach_mm, config)
-    everywhere = torch.arange(len(survey.key), device=queries.device).expand(len(queries), -1)
-    shared = _coherent(survey, coarse, config).expand(len(queries), -1)
-    rough = _predict(queries, survey, everywhere, shared, config.survey_reach_mm, config)
+    everywhere = torch.arange(len(pairs.key), device=queries.device).expand(len(queries), -1)
+    shared = _coherent(pairs, coarse, config).expand(len(queries), -1)
+    rough = _predict(queries, pairs, everywhere, shared, config.survey_reach_mm, config)
     alone = nearest(queries, described, here, there, spacing_mm)
     for better in (rough, answer):
         enough = better.support >= config.fewest
@@ -140,21 +184,6 @@ def most_similar(queries: torch.Tensor, pool: torch.Tensor) -> tuple[torch.Tenso
         best = torch.where(better, values, best)
         index = torch.where(better, places + start, index)
     return best, index
-
-
-class _Pairs(NamedTuple):
-    """Places here and there that choose each other, for each start.
-
-    Attributes:
-        here, there: ``[S, 3]`` RAS mm.
-        scores: ``[S]`` cosine, -inf where the walk did not settle.
-        key: ``[S]`` int64, equal for equal pairs.
-    """
-
-    here: torch.Tensor
-    there: torch.Tensor
-    scores: torch.Tensor
-    key: torch.Tensor
 
 
 class _Prediction(NamedTuple):

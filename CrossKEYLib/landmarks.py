@@ -7,6 +7,7 @@ contrast: `propagate` takes landmarks of an atlas, or the centre of a lesion at 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,14 @@ from .config import EstimateConfig, MatchConfig
 from .descriptors.uae import Embedding
 from .errors import InputError
 from .estimation import RigidResult, estimate_rigid
-from .fixed_point import FixedPointConfig, Located, fixed_point, nearest
+from .fixed_point import (
+    FixedPointConfig,
+    Located,
+    Survey,
+    fixed_point,
+    nearest,
+    survey_images,
+)
 from .matching import Prior, match
 from .model import Described
 from .transform import Matrix
@@ -83,15 +91,7 @@ def locate_points(
     config: LandmarkConfig | None = None,
 ) -> Located:
     """`propagate` between images that are embedded already."""
-    config = config or LandmarkConfig()
-    points = points.to(here.fine.device, torch.float32)
-    described = vectors(here, points, config)
-    tables = places(here, config), places(there, config)
-    if method == "nearest":
-        return nearest(points, described, *tables, here.spacing_mm)
-    if method != "fixed_point":
-        raise InputError(f"method {method!r} is unknown; use fixed_point or nearest")
-    return fixed_point(points, described, *tables, config.fixed_point, here.spacing_mm)
+    return EmbeddedPair(here, there, config or LandmarkConfig()).locate(points, method)
 
 
 def similarity_map(
@@ -102,12 +102,56 @@ def similarity_map(
     Returns:
         Mean cosine of the heads, -1 to 1, on the grid of the fine head; 0 outside the image.
     """
-    config = config or LandmarkConfig()
-    wanted = vectors(here, point.reshape(1, 3).to(here.fine.device, torch.float32), config)
-    table = places(there, config)
-    array = torch.zeros(there.filled.shape, device=there.fine.device)
-    array[there.filled] = (table.descriptors @ wanted[0]).float()
-    return Volume(array, there.affine(2))
+    return EmbeddedPair(here, there, config or LandmarkConfig()).similarity_map(point)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedPair:
+    """Two embedded images. What does not depend on the points is computed at the first question
+    and kept, so that further questions are answered several times faster.
+
+    Attributes:
+        here: the image in which points are known.
+        there: the image in which they are sought.
+    """
+
+    here: Embedding
+    there: Embedding
+    config: LandmarkConfig = field(default_factory=LandmarkConfig)
+
+    @cached_property
+    def _here(self) -> Described:
+        return places(self.here, self.config)
+
+    @cached_property
+    def _there(self) -> Described:
+        return places(self.there, self.config)
+
+    @cached_property
+    def _survey(self) -> Survey:
+        settings = self.config.fixed_point
+        return survey_images(self._here, self._there, settings, self.here.spacing_mm)
+
+    def locate(self, points: torch.Tensor, method: Method = "fixed_point") -> Located:
+        """Find points ``[N, 3]``, RAS mm; see `propagate`."""
+        points = points.to(self.here.fine.device, torch.float32)
+        described, spacing = vectors(self.here, points, self.config), self.here.spacing_mm
+        if method == "nearest":
+            return nearest(points, described, self._here, self._there, spacing)
+        if method != "fixed_point":
+            raise InputError(f"method {method!r} is unknown; use fixed_point or nearest")
+        settings = self.config.fixed_point
+        return fixed_point(
+            points, described, self._here, self._there, settings, spacing, self._survey
+        )
+
+    def similarity_map(self, point: torch.Tensor) -> Volume:
+        """See the function of the same name."""
+        point = point.reshape(1, 3).to(self.here.fine.device, torch.float32)
+        (wanted,) = vectors(self.here, point, self.config)
+        array = torch.zeros(self.there.filled.shape, device=self.there.fine.device)
+        array[self.there.filled] = (self._there.descriptors @ wanted).float()
+        return Volume(array, self.there.affine(2))
 
 
 def register_embedded(

@@ -8,6 +8,12 @@ Requests (stdin):
      "initial": 4x4 or null, "transform": "rigid", "device": "auto", "seed": 0}
     {"id": 2, "do": "prepare", "mri": [PATH, ...], "synthetic_us": FOLDER or null,
      "output": PATH, "model": PATH or null, "minutes": 10, "device": "auto", "seed": 0}
+    {"id": 3, "do": "landmarks", "from_image": PATH, "to_image": PATH, "points": [[R, A, S], ...],
+     "similarity": {"point": [R, A, S], "output": PATH} or null, "model": PATH or null,
+     "device": "auto"}
+
+Points of "landmarks" are RAS mm in the own world of the image that they are known or found in.
+Without points it makes the similarity map alone.
 
 Answers (stdout), each with the request's ``id`` and a ``kind``: "ready" once at the start,
 "progress" (``stage``), "training" (``step``, ``steps``, ``loss``, ``precision``, ``seconds``), and
@@ -25,6 +31,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -32,23 +39,28 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
 
 from . import __version__
 from .allocator import keep_freed_memory
 from .config import RegisterConfig
+from .embedded import EmbeddedImages
 from .errors import CrossKEYError, InputError
 from .evaluation.metrics import target_errors
+from .landmarks import check_inside
 from .model import Model, fingerprint, pick_device
 from .registration import Registration, register
 from .training.prepare import prepare_file
 from .training.train import Progress
+from .universal import UniversalModel
 from .volume import Volume
 
 Send = Callable[[dict[str, Any]], None]
 
 
 class Worker:
-    """Answers requests; keeps the last model and the description of the last MRI.
+    """Answers requests; keeps the last model, the description of the last MRI, and the embeddings
+    of the last images that landmarks were found in.
 
     Args:
         send: takes one answer at a time.
@@ -57,6 +69,7 @@ class Worker:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._kept: tuple[tuple[str, ...], Model] | None = None
+        self._embedded: tuple[str, EmbeddedImages] | None = None
 
     def answer(self, line: str) -> None:
         """Do what one line asks for; whatever goes wrong becomes an error answer."""
@@ -75,7 +88,11 @@ class Worker:
             self._say(number, "error", message=text, expected=False)
 
     def _task(self, name: Any) -> Callable[..., dict[str, Any]]:
-        tasks = {"register": self._register, "prepare": self._prepare}
+        tasks = {
+            "register": self._register,
+            "prepare": self._prepare,
+            "landmarks": self._landmarks,
+        }
         if name not in tasks:
             raise InputError(f"cannot do {name!r}; expected one of {', '.join(tasks)}")
         return tasks[name]
@@ -139,6 +156,46 @@ class Worker:
             progress=lambda stage: tell("progress", stage=stage),
         )
         return {"output": output, "name": made.name, "mri": list(made.mri), "history": made.history}
+
+    def _landmarks(
+        self,
+        tell: Callable[..., None],
+        from_image: str,
+        to_image: str,
+        points: list[list[float]],
+        similarity: dict[str, Any] | None = None,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> dict[str, Any]:
+        start = time.perf_counter()
+        tell("progress", stage="reading")
+        place = pick_device(device)
+        here, there = (Volume.read(path).to(place) for path in (from_image, to_image))
+        wanted = torch.tensor(points, dtype=torch.float32).reshape(-1, 3)
+        check_inside(here, wanted)
+        images = self._embedder(model)
+        warm = images.knows(here) and images.knows(there)
+        if not warm:
+            tell("progress", stage="describing the images")
+        pair = images.pair(here, there)
+        found: dict[str, Any] = {"points": [], "scores": [], "spreads": []}
+        if points:
+            tell("progress", stage="finding the points")
+            found = {name: part.tolist() for name, part in pair.locate(wanted)._asdict().items()}
+        if similarity is not None:
+            tell("progress", stage="similarity map")
+            point = torch.tensor(similarity["point"], dtype=torch.float32)
+            check_inside(here, point.reshape(1, 3))
+            pair.similarity_map(point).write(similarity["output"])
+        seconds = {"total": round(time.perf_counter() - start, 2)}
+        return {**found, "warm": warm, "seconds": seconds, "device": str(place)}
+
+    def _embedder(self, model: str | None) -> EmbeddedImages:
+        """The one in use; a new one when the model is another."""
+        stamp = "" if model is None else _stamp(model)
+        if self._embedded is None or self._embedded[0] != stamp:
+            self._embedded = (stamp, EmbeddedImages(UniversalModel.load(model)))
+        return self._embedded[1]
 
 
 def _read(line: str) -> dict[str, Any]:

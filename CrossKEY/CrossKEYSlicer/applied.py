@@ -6,7 +6,9 @@ other transform is touched.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from slicer import vtkMRMLScalarVolumeNode
@@ -18,6 +20,27 @@ from .parameters import CrossKEYParameters
 from .problem import Problem
 
 CLOSE_MM = 1e-6  # between a matrix and what a file or a copy of it holds
+
+
+def take(
+    parameters: CrossKEYParameters,
+    mri: vtkMRMLScalarVolumeNode,
+    ius: vtkMRMLScalarVolumeNode,
+    result: dict[str, Any],
+) -> None:
+    """The worker's result into the scene; a refused one changes nothing but the verdict."""
+    matches = result.pop("matches")
+    if result["accepted"]:
+        apply(parameters, mri, ius, result["matrix_ras"], matches)
+    parameters.outcome = json.dumps(result)
+
+
+def outcome(parameters: CrossKEYParameters) -> dict[str, Any]:
+    """The last registration's report; empty before the first, and when what was accepted has been
+    taken out of the scene."""
+    report = json.loads(parameters.outcome) if parameters.outcome else {}
+    gone = report.get("accepted") and in_place(parameters) is None
+    return {} if gone else report
 
 
 def apply(

@@ -1,8 +1,8 @@
-"""Registers again by itself when the ultrasound changes or the next one arrives."""
+"""Registers or finds landmarks again by itself when what it was done for has changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import qt
@@ -14,58 +14,67 @@ from . import volumes
 from .logic import CrossKEYLogic
 from .problem import Problem
 
-SETTLE_MS = 300  # a volume that is being received changes several times
+SETTLE_MS = 300  # a volume that is being received changes several times, as do points
 
 
-class AutoRegister(VTKObservationMixin):
-    """Watches the scene while the option is on.
+class Repeater(VTKObservationMixin):
+    """Watches a node of the scene and begins work again a little after it has changed.
 
     Args:
         logic: does the work.
-        tell: called with the reason when a registration cannot be begun.
+        begin: begins it.
+        tell: called with the reason when it cannot be begun.
+        events: of the node, which tell that it has changed.
     """
 
-    def __init__(self, logic: CrossKEYLogic, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        logic: CrossKEYLogic,
+        begin: Callable[[], None],
+        tell: Callable[[str], None],
+        events: Sequence[int],
+    ) -> None:
         super().__init__()
-        self._logic, self._tell = logic, tell
+        self._logic, self._begin, self._tell, self._events = logic, begin, tell, events
         self._watched: Any = None
         self._due = False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MS)
-        self._timer.timeout.connect(self.registerIfDue)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.NodeAddedEvent, self._arrived)
+        self._timer.timeout.connect(self.beginIfDue)
 
-    def follow(self) -> None:
-        """Watch the ultrasound that is chosen now; another one than before is a reason to
-        register."""
-        parameters = self._logic.parameters
-        ius = parameters.ius if parameters.autoRegister else None
-        if ius is self._watched:
+    def follow(self, node: Any) -> None:
+        """Watch this node, or none; another one than before counts as a change."""
+        if node is self._watched:
             return
-        event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
-        if self._watched is not None:
-            self.removeObserver(self._watched, event, self._changed)
-        had, self._watched = self._watched, ius
-        if ius is not None:
-            self.addObserver(ius, event, self._changed)
+        had, self._watched = self._watched, node
+        for event in self._events:
             if had is not None:
-                self._changed()
+                self.removeObserver(had, event, self._changed)
+            if node is not None:
+                self.addObserver(node, event, self._changed)
+        if node is None:
+            self.forget()
+        elif had is not None:
+            self._changed()
 
-    def stop(self) -> None:
+    def forget(self) -> None:
+        """What has changed so far is no reason any more."""
         self._timer.stop()
         self._due = False
+
+    def stop(self) -> None:
+        self.forget()
         self._watched = None
         self.removeObservers()
 
-    def registerIfDue(self) -> None:
+    def beginIfDue(self) -> None:
         """Begin, unless other work is under way; then after that."""
         if not self._due or self._timer.isActive() or self._logic.busy:
             return
         self._due = False
         try:
-            self._logic.startRegistration()
+            self._begin()
         except Problem as problem:
             self._tell(str(problem))
 
@@ -73,9 +82,32 @@ class AutoRegister(VTKObservationMixin):
         self._due = True
         self._timer.start()
 
+
+class AutoRegister(Repeater):
+    """Also when the next ultrasound arrives, which then takes the place of the present one."""
+
+    def __init__(self, logic: CrossKEYLogic, tell: Callable[[str], None]) -> None:
+        events = (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,)
+        super().__init__(logic, logic.startRegistration, tell, events)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.NodeAddedEvent, self._arrived)
+
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _arrived(self, caller: Any, event: str, node: Any) -> None:
         if self._watched is None or not node.IsA("vtkMRMLScalarVolumeNode"):
             return
         if volumes.is_next_of(node, self._watched):
             self._logic.parameters.ius = node
+
+
+class AutoFind(Repeater):
+    """When a point was placed, removed, or let go after it was dragged."""
+
+    def __init__(self, logic: CrossKEYLogic, tell: Callable[[str], None]) -> None:
+        markups = slicer.vtkMRMLMarkupsNode
+        events = (
+            markups.PointPositionDefinedEvent,
+            markups.PointRemovedEvent,
+            markups.PointEndInteractionEvent,
+        )
+        super().__init__(logic, logic.startLandmarks, tell, events)

@@ -64,7 +64,7 @@ def between(inner: vtkMRMLTransformNode | None, outer: vtkMRMLTransformNode | No
     matrix = vtk.vtkMatrix4x4()
     if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(inner, outer, matrix):
         raise Problem(
-            _("A transform of the MRI or the ultrasound is not linear; harden it, then try again.")
+            _("A transform above one of the images is not linear; harden it, then try again.")
         )
     return slicer.util.arrayFromVTKMatrix(matrix)
 

@@ -1,4 +1,4 @@
-"""Keypoints and match lines go along when a tracker or a person moves MRI or ultrasound."""
+"""Keypoints, match lines and found landmarks go along when a tracker or a person moves an image."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import qt
 import slicer
 from slicer.util import VTKObservationMixin
 
-from . import applied, result_nodes
+from . import applied, landmark_results, result_nodes
 from .parameters import CrossKEYParameters
 
 PAUSE_MS = 50  # trackers report more often than anybody can see
 
 
-class MatchFollower(VTKObservationMixin):
-    """Watches the two volumes that the matches belong to, whatever is chosen since."""
+class ResultFollower(VTKObservationMixin):
+    """Watches the volumes that the results belong to, whatever is chosen since."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,13 +29,13 @@ class MatchFollower(VTKObservationMixin):
 
     def follow(self, parameters: CrossKEYParameters) -> None:
         self._parameters = parameters
-        volumes = (parameters.registeredMri, parameters.registeredIus)
+        volumes = (parameters.registeredMri, parameters.registeredIus, parameters.foundTo)
         if volumes == self._watched:
             return
         self.removeObservers()
         self._watched = volumes
         event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-        for volume in filter(None, volumes):
+        for volume in filter(None, dict.fromkeys(volumes)):
             self.addObserver(volume, event, self._moved)
         self._moved()
 
@@ -53,6 +53,7 @@ class MatchFollower(VTKObservationMixin):
         if parameters is None:
             return
         result_nodes.place_matches(parameters)
+        landmark_results.place(parameters)
         in_place = applied.in_place(parameters) is not None
         if in_place != self._in_place:
             self._in_place = in_place

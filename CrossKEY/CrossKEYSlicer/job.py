@@ -22,7 +22,7 @@ def private_folder() -> Path:
 class Job:
     """
     Attributes:
-        kind: "register", "prepare" or "install".
+        kind: "register", "prepare", "landmarks", "similarity" or "install".
         inputs: nodes that must still be in the scene at the end.
         state: "running", then "done", "failed" or "cancelled".
         stage: what is being done.

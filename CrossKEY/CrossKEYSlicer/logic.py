@@ -7,33 +7,48 @@ print(result["accepted"], result["reasons"])
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import slicer
 import vtk
-from slicer import vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
+from slicer import (
+    vtkMRMLLinearTransformNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+)
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import applied, chain, landmarks, model_store, training_nodes, views, volumes, words
-from .follow import MatchFollower
+from . import (
+    applied,
+    chain,
+    landmark_results,
+    landmark_search,
+    landmarks,
+    model_store,
+    similarity,
+    training_nodes,
+    views,
+    volumes,
+    words,
+)
+from .follow import ResultFollower
 from .job import Job, new_job
+from .landmark_results import Found
 from .parameters import CrossKEYParameters
-from .problem import Cancelled, Problem
-from .process import WorkerProcess, shared_worker
+from .problem import Problem
+from .process import WorkerProcess
+from .runner import JobRunner
 
-POLL_S = 0.01
 # Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
 SCENE_CHANGED = ("EndBatchProcessEvent", "EndUndoEvent", "EndRedoEvent")
 
 
-class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
-    """Registration, preparation and what goes with them.
+class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner):
+    """Registration, preparation, landmarks and what goes with them.
 
     Choices and results live in the scene's parameter node, so two logics of one scene share them.
 
@@ -44,11 +59,9 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def __init__(self, worker: WorkerProcess | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         VTKObservationMixin.__init__(self)
-        self.worker = worker or shared_worker()
-        self.job: Job | None = None
-        self.onChange: Callable[[], None] = lambda: None  # called whenever the job has changed
+        JobRunner.__init__(self, worker)
         self._parameters: CrossKEYParameters | None = None
-        self._follower = MatchFollower()
+        self._follower = ResultFollower()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._sceneCloses)
         for event in SCENE_CHANGED:
@@ -67,15 +80,6 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             self._parameters = CrossKEYParameters(node)
             self._follower.follow(self._parameters)
         return self._parameters
-
-    @property
-    def busy(self) -> bool:
-        return self.job is not None and self.job.running
-
-    @property
-    def installing(self) -> bool:
-        """Which nobody can stop half-way."""
-        return self.busy and self.job is not None and self.job.kind == "install"
 
     # For the console: these return when the work is done, and Slicer goes on answering meanwhile
 
@@ -128,6 +132,45 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self.startPreparation()
         return self._wait()
 
+    def propagateLandmarks(
+        self,
+        fromNode: vtkMRMLScalarVolumeNode,
+        toNode: vtkMRMLScalarVolumeNode,
+        markupsNode: vtkMRMLMarkupsFiducialNode,
+    ) -> dict[str, Any]:
+        """Find points of one image in another: of another contrast, time or patient.
+
+        Args:
+            fromNode: the image that the points were placed in.
+            toNode: the image to find them in.
+            markupsNode: the points; lesions are followed by their centres.
+
+        Returns:
+            For each point its entry in ``labels``, ``points`` (world, RAS mm), ``scores`` (cosine),
+            ``spreads`` (mm) and ``trust`` ("good", "check" or "bad"). The node with the points is
+            ``parameters.foundLandmarks``.
+
+        Raises:
+            Problem: it cannot be done; the text says why.
+        """
+        self._checkIdle()
+        self._choose(landmarksFrom=fromNode, landmarksTo=toNode, landmarkPoints=markupsNode)
+        self.startLandmarks()
+        return self._wait()
+
+    def similarityMap(self, row: int = 0) -> vtkMRMLScalarVolumeNode:
+        """How similar every place is to the point in this row of the last finding, -1 to 1.
+
+        Raises:
+            Problem: it cannot be done; the text says why.
+        """
+        found = landmark_results.rows(self.parameters)
+        if not 0 <= row < len(found):
+            raise Problem(_("There is no such point; find landmarks first."))
+        self.startSimilarity(found[row])
+        self._wait()
+        return self.parameters.similarityMap
+
     def _choose(self, **choices: Any) -> None:
         """Set parameters.
 
@@ -176,7 +219,9 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
                 "initial": initial.tolist() if parameters.fromPresent else None,
                 "device": parameters.device,
             }
-            self._begin(job, request)
+            self._begin(
+                job, request, lambda result: applied.take(self.parameters, mri, ius, result)
+            )
 
     def startPreparation(self) -> None:
         """
@@ -203,12 +248,36 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
                 "minutes": parameters.minutes,
                 "device": parameters.device,
             }
-            self._begin(job, request)
+            self._begin(job, request, lambda _result: self._remember(output, nodes[0]))
 
-    def cancel(self) -> None:
-        """Stop the work; a preparation goes on from where it was when it is started again."""
-        if not self.installing:
-            self._stop(_("Cancelled."))
+    def startLandmarks(self) -> None:
+        """
+        Raises:
+            Problem: the input cannot be used.
+        """
+        parameters = self.parameters
+        self._checkIdle()
+        asked = landmark_search.question(parameters)
+        similarity.outdate(parameters)
+        images = (asked.from_volume, asked.to_volume)
+        with new_job("landmarks", *images, asked.node) as job:
+            request = landmark_search.request(parameters, images, job.folder, asked.points.tolist())
+            show = landmark_results.show
+            self._begin(job, request, lambda result: show(self.parameters, asked, result))
+
+    def startSimilarity(self, found: Found) -> None:
+        """
+        Raises:
+            Problem: the images cannot be used.
+        """
+        parameters = self.parameters
+        self._checkIdle()
+        images = (parameters.foundFrom, parameters.foundTo)
+        with new_job("similarity", *images) as job:
+            file = job.folder / "similarity.nrrd"
+            wanted = {"point": found.given.tolist(), "output": str(file)}
+            request = landmark_search.request(parameters, images, job.folder, [], wanted)
+            self._begin(job, request, lambda _result: similarity.show(self.parameters, found, file))
 
     def showAfter(self, after: bool) -> None:
         """Show the scene after registration, or as it was before."""
@@ -234,10 +303,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def outcome(self) -> dict[str, Any]:
         """The last registration's report; empty before the first, and when what was accepted has
         been taken out of the scene."""
-        text = self.parameters.outcome
-        report = json.loads(text) if text else {}
-        gone = report.get("accepted") and applied.in_place(self.parameters) is None
-        return {} if gone else report
+        return applied.outcome(self.parameters)
 
     def close(self) -> None:
         """End the worker and leave nothing behind; the logic is of no use afterwards."""
@@ -247,34 +313,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self._follower.stop()
         self.removeObservers()
 
-    # The job
-
-    def _checkIdle(self) -> None:
-        if self.busy or self.worker.busy:
-            raise Problem(_("CrossKEY is at work already; wait, or cancel that first."))
-
-    def _begin(self, job: Job, request: dict[str, Any]) -> None:
-        self.job = job
-        self.worker.ask(request, lambda answer: self._answered(job, answer))
-        self.onChange()
-
-    def _answered(self, job: Job, answer: dict[str, Any]) -> None:
-        if not job.running:
-            return
-        kind = answer["kind"]
-        try:
-            if kind == "progress":
-                job.stage = answer["stage"]
-            elif kind == "training":
-                self._trained(job, answer)
-            elif kind == "result":
-                self._finish(job, answer)
-            else:
-                job.end("failed", answer["message"])
-        except Exception as error:  # of this answer; without an end the panel would wait for ever
-            known = isinstance(error, Problem)
-            job.end("failed", str(error) if known else f"{type(error).__name__}: {error}")
-        self.onChange()
+    # What the work tells
 
     def _trained(self, job: Job, answer: dict[str, Any]) -> None:
         step, steps = answer["step"], answer["steps"]
@@ -283,33 +322,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         job.share = step / steps if steps else None
         training_nodes.add_training_step(self.parameters, step, *figures)
 
-    def _finish(self, job: Job, answer: dict[str, Any]) -> None:
-        if not all(slicer.mrmlScene.IsNodePresent(node) for node in job.inputs):
-            raise Problem(
-                _("A volume was removed while CrossKEY was at work; nothing was changed.")
-            )
-        job.result = {k: v for k, v in answer.items() if k not in ("id", "kind")}
-        if job.kind == "prepare":
-            path = Path(answer["output"])
-            model_store.remember(self.parameters, path, volumes.fingerprint(job.inputs[0]))
-        else:
-            self._showRegistration(job)
-        job.share = 1.0
-        job.end("done")
-
-    def _showRegistration(self, job: Job) -> None:
-        """A refused registration changes nothing but the verdict."""
-        result = job.result
-        matches = result.pop("matches")
-        if result["accepted"]:
-            applied.apply(self.parameters, *job.inputs, result["matrix_ras"], matches)
-        self.parameters.outcome = json.dumps(result)
-
-    def _stop(self, message: str) -> None:
-        if self.busy and self.job is not None:
-            self.job.end("cancelled", message)
-            self.worker.stop()
-            self.onChange()
+    def _remember(self, model: Path, mri: Any) -> None:
+        model_store.remember(self.parameters, model, volumes.fingerprint(mri))
 
     def _sceneCloses(self, *_args: Any) -> None:
         if not self.installing:
@@ -327,13 +341,3 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def _parametersChanged(self, node: Any, _event: Any) -> None:
         if self._parameters is not None and self._parameters.parameterNode is node:
             self._follower.follow(self._parameters)
-
-    def _wait(self) -> dict[str, Any]:
-        job = self.job
-        assert job is not None
-        while job.running:
-            slicer.app.processEvents()
-            time.sleep(POLL_S)
-        if job.state == "done":
-            return job.result
-        raise (Cancelled if job.state == "cancelled" else Problem)(job.message)

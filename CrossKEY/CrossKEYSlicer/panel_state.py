@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
-from . import applied, model_store, result_nodes, volumes, words
+from . import applied, landmark_search, model_store, result_nodes, volumes, words
+from .landmark_results import Found
 from .logic import CrossKEYLogic
 from .problem import Problem
 
+LANDMARK_COLUMNS = (_("Name"), _("Score"), _("Spread (mm)"), _("Trust"))
 TABLE_COLUMNS = (_("Residual (mm)"), _("Score"), _("Inlier"))
 
 
@@ -20,11 +23,10 @@ def tied_widgets(ui: Any) -> dict[str, Any]:
     return {name: widget for name, widget in named if name}
 
 
-def obstacle(logic: CrossKEYLogic) -> str:
-    """Why Register cannot be pressed, in words; empty when it can."""
-    parameters = logic.parameters
+def obstacle(check: Callable[..., None], *inputs: Any) -> str:
+    """Why a button cannot be pressed, in words; empty when it can."""
     try:
-        volumes.check_pair(parameters.mri, parameters.ius)
+        check(*inputs)
     except Problem as problem:
         return str(problem)
     return ""
@@ -50,7 +52,11 @@ def ended(job: Any) -> str:
         return _("PyTorch is installed.")
     if job.kind == "prepare":
         return _("The model for this patient is trained.")
+    if job.kind == "similarity":
+        return _("Similarity map shown.")
     seconds = job.result["seconds"]["total"]
+    if job.kind == "landmarks":
+        return words.landmarks(job.result["trust"], seconds)
     done = _("Registered") if job.result["accepted"] else _("Refused")
     return _("{done} in {seconds:.0f} s.").format(done=done, seconds=seconds)
 
@@ -64,10 +70,13 @@ def say(ui: Any, text: str, bad: bool = False) -> None:
 def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     """What may be pressed, and which model will be used."""
     parameters, idle = logic.parameters, not logic.busy
-    why = obstacle(logic)
+    why = obstacle(volumes.check_pair, parameters.mri, parameters.ius)
     ui.registerButton.setEnabled(idle and not why)
     ui.registerButton.setToolTip(why or _("Find where the ultrasound lies in the MRI"))
     ui.prepareButton.setEnabled(idle and parameters.mri is not None)
+    why = obstacle(landmark_search.check_images, parameters)
+    ui.findButton.setEnabled(idle and not why)
+    ui.findButton.setToolTip(why or _("Find the points in the other volume"))
     ui.undoButton.setEnabled(idle and applied.in_place(parameters) is not None)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
     text, colour = _("General model; prepare this patient's MRI for a better one."), ""
@@ -95,3 +104,36 @@ def show_outcome(ui: Any, logic: CrossKEYLogic) -> None:
         cells = (f"{row[0]:.1f}", f"{row[1]:.2f}", _("yes") if row[2] else _("no"))
         for column, text in enumerate(cells):
             table.setItem(index, column, qt.QTableWidgetItem(text))
+
+
+def show_landmarks(ui: Any, found: list[Found]) -> None:
+    """The table; the selected point stays selected if there is one of its name."""
+    table = ui.landmarkTable
+    was = selected_name(ui)
+    table.blockSignals(True)  # until all rows are as they shall be
+    table.setColumnCount(len(LANDMARK_COLUMNS))
+    table.setHorizontalHeaderLabels(list(LANDMARK_COLUMNS))
+    table.horizontalHeader().setStretchLastSection(True)
+    table.setRowCount(len(found))
+    table.clearSelection()
+    table.setCurrentCell(-1, -1)
+    for index, one in enumerate(found):
+        said = words.trust(one)
+        cells = (one.name, f"{one.score:.2f}", f"{one.spread_mm:.1f}", said.text)
+        items = [qt.QTableWidgetItem(text) for text in cells]
+        items[-1].setBackground(qt.QBrush(qt.QColor(said.colour)))
+        items[-1].setForeground(qt.QBrush(qt.QColor("white")))
+        items[-1].setToolTip(said.text)
+        for column, item in enumerate(items):
+            table.setItem(index, column, item)
+    table.resizeColumnsToContents()
+    table.blockSignals(False)
+    names = [one.name for one in found]
+    if was in names:
+        table.selectRow(names.index(was))
+
+
+def selected_name(ui: Any) -> str:
+    """Of the landmark that is selected in the table; empty without."""
+    row = ui.landmarkTable.currentRow()
+    return ui.landmarkTable.item(row, 0).text() if row >= 0 else ""

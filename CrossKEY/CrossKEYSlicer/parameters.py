@@ -27,6 +27,11 @@ class CrossKEYParameters:
         after: show the scene after registration, else before.
         fade: opacity of the ultrasound over the MRI.
         mriLandmarks, iusLandmarks: corresponding points, to measure the error.
+        landmarksFrom, landmarksTo: points of the one are found in the other.
+        landmarkPoints: these points.
+        landmarksAgain: find them again when one was moved or added.
+        similarityShown: lay the similarity map of the selected point over its image.
+        foundFrom, foundTo: of the last finding, whatever has been chosen since.
         registeredMri, registeredIus, registeredTransform: of the last accepted registration,
             whatever has been chosen since.
         outcome: report of the last registration, JSON.
@@ -50,6 +55,16 @@ class CrossKEYParameters:
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     mriLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     iusLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    landmarksFrom: slicer.vtkMRMLScalarVolumeNode
+    landmarksTo: slicer.vtkMRMLScalarVolumeNode
+    landmarkPoints: slicer.vtkMRMLMarkupsFiducialNode
+    landmarksAgain: bool = False
+    similarityShown: bool = False
+    foundFrom: slicer.vtkMRMLScalarVolumeNode
+    foundTo: slicer.vtkMRMLScalarVolumeNode
+    foundLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    landmarkTable: slicer.vtkMRMLTableNode
+    similarityMap: slicer.vtkMRMLScalarVolumeNode
     registeredMri: slicer.vtkMRMLScalarVolumeNode
     registeredIus: slicer.vtkMRMLScalarVolumeNode
     registeredTransform: slicer.vtkMRMLLinearTransformNode

@@ -45,7 +45,7 @@ def show_matches(parameters: CrossKEYParameters, matches: dict[str, list]) -> No
     _fill_table(parameters, best, mri, ius)
     _dress_lines(parameters)
     place_matches(parameters)
-    _group(parameters)
+    group(*(getattr(parameters, name) for name in (*POINT_SETS, "matchLines", "matchTable")))
 
 
 def node_of(parameters: CrossKEYParameters, name: str, kind: str, title: str) -> Any:
@@ -159,12 +159,11 @@ def _dress_lines(parameters: CrossKEYParameters) -> None:
     display.SetVisibility2D(True)
 
 
-def _group(parameters: CrossKEYParameters) -> None:
-    """Everything into one folder of the subject hierarchy."""
+def group(*nodes: Any) -> None:
+    """Into the module's folder of the subject hierarchy."""
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     top = tree.GetSceneItemID()
     folder = tree.GetItemChildWithName(top, FOLDER) or tree.CreateFolderItem(top, FOLDER)
-    for name in (*POINT_SETS, "matchLines", "matchTable"):
-        node = getattr(parameters, name)
+    for node in nodes:
         item = tree.GetItemByDataNode(node) or tree.CreateItem(folder, node)
         tree.SetItemParent(item, folder)

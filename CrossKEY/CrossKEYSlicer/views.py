@@ -1,4 +1,5 @@
-"""Slice views for the review: MRI behind, ultrasound in front, both where the ultrasound is."""
+"""Slice views: for the review MRI behind and ultrasound in front, both where the ultrasound is; for
+landmarks each image at its point."""
 
 from __future__ import annotations
 
@@ -48,3 +49,32 @@ def jump(point: np.ndarray) -> None:
     slicer.vtkMRMLSliceNode.JumpAllSlices(
         slicer.mrmlScene, *map(float, point), slicer.vtkMRMLSliceNode.CenteredJumpSlice
     )
+
+
+def bring(volume: slicer.vtkMRMLVolumeNode) -> list[slicer.vtkMRMLSliceCompositeNode]:
+    """The views that show a volume; when there is none, all of them, which do from now on."""
+    showing = [composite for composite in composites() if volume.GetID() in _layers(composite)]
+    if showing:
+        return showing
+    for composite in composites():
+        composite.SetBackgroundVolumeID(volume.GetID())
+    return list(composites())
+
+
+def jump_pair(
+    given_in: slicer.vtkMRMLVolumeNode,
+    given: np.ndarray,
+    found_in: slicer.vtkMRMLVolumeNode,
+    found: np.ndarray,
+) -> None:
+    """Views that show the second volume to where a point was found in it; those that show only the
+    first, as of two beside each other, to where it was given. Points are world RAS mm."""
+    there = {composite.GetLayoutName() for composite in bring(found_in)}
+    here = {c.GetLayoutName() for c in composites() if given_in.GetID() in _layers(c)} - there
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        point = given if node.GetLayoutName() in here else found
+        node.JumpSliceByCentering(*map(float, point))
+
+
+def _layers(composite: slicer.vtkMRMLSliceCompositeNode) -> tuple[str | None, str | None]:
+    return composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()

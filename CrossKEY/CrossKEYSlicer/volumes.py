@@ -17,6 +17,8 @@ from slicer.i18n import tr as _
 
 from .problem import Problem
 
+EMPTY_VOXELS = 2  # to each side; some single voxels of an image are at its least value
+
 
 def check_volume(node: vtkMRMLScalarVolumeNode | None, role: str) -> None:
     """
@@ -53,6 +55,49 @@ def write_volume(node: vtkMRMLScalarVolumeNode, path: Path) -> str:
     if not storage.WriteData(node):
         raise Problem(_("{path} cannot be written; is the disk full?").format(path=path))
     return str(path)
+
+
+def read_volume(node: vtkMRMLScalarVolumeNode, path: Path) -> None:
+    """Put the image of a file into a node that exists.
+
+    Raises:
+        Problem: the file cannot be read.
+    """
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetCenterImage(False)
+    if not storage.ReadData(node):
+        raise Problem(_("{path} cannot be read.").format(path=path))
+
+
+def outside(node: vtkMRMLScalarVolumeNode, points: np.ndarray) -> np.ndarray:
+    """Which points lie beyond the outer voxels, ``[N]`` bool.
+
+    Args:
+        points: ``[N, 3]`` RAS mm in the node's own coordinates.
+    """
+    ijk = _indices(node, points)
+    last = np.array(node.GetImageData().GetDimensions()) - 1
+    return ((ijk < -0.5) | (ijk > last + 0.5)).any(axis=1)
+
+
+def empty(node: vtkMRMLScalarVolumeNode, points: np.ndarray) -> np.ndarray:
+    """Which points have nothing of the image around them, ``[N]`` bool: they lie outside, or all is
+    at its least value there, as ultrasound is beyond its field of view; arguments as `outside`."""
+    least, _most = node.GetImageData().GetScalarRange()
+    array = slicer.util.arrayFromVolume(node)
+    found = outside(node, points)
+    for index, (i, j, k) in enumerate(np.round(_indices(node, points)).astype(int)):
+        around = [slice(max(0, x - EMPTY_VOXELS), x + EMPTY_VOXELS + 1) for x in (k, j, i)]
+        found[index] = found[index] or bool((array[tuple(around)] <= least).all())
+    return found
+
+
+def _indices(node: vtkMRMLScalarVolumeNode, points: np.ndarray) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    node.GetRASToIJKMatrix(matrix)
+    to_ijk = slicer.util.arrayFromVTKMatrix(matrix)
+    return points @ to_ijk[:3, :3].T + to_ijk[:3, 3]
 
 
 _fingerprints: dict[str, tuple[tuple, str]] = {}  # by node: what it was computed from, and result

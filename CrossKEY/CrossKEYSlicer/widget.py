@@ -12,8 +12,19 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import install, model_store, panel_state, result_nodes, training_nodes, views, words
-from .auto import AutoRegister
+from . import (
+    install,
+    landmark_results,
+    landmark_search,
+    model_store,
+    panel_state,
+    result_nodes,
+    similarity,
+    training_nodes,
+    views,
+    words,
+)
+from .auto import AutoFind, AutoRegister
 from .logic import SCENE_CHANGED, CrossKEYLogic
 from .problem import Problem
 from .toolbox import StatusDisplay
@@ -28,6 +39,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameters: Any = None
         self._tie = 0
         self._shown: dict[str, Any] = {}
+        self._found: list[landmark_results.Found] = []
         # Last, and once: without a parent it builds the whole panel, observers included.
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
@@ -40,7 +52,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = CrossKEYLogic()
         self.logic.onChange = self.onJobChanged
         self.status = StatusDisplay()
-        self.auto = AutoRegister(self.logic, lambda text: self.tell(text, bad=True))
+        self.autoRegister = AutoRegister(self.logic, self.tellProblem)
+        self.autoFind = AutoFind(self.logic, self.tellProblem)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         for event in SCENE_CHANGED:
@@ -53,6 +66,10 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui = self.ui
         ui.registerButton.clicked.connect(self.onRegister)
         ui.prepareButton.clicked.connect(self.onPrepare)
+        ui.placeButton.clicked.connect(self.onPlace)
+        ui.findButton.clicked.connect(self.onFind)
+        ui.similarityCheckBox.clicked.connect(self.onSimilarity)
+        ui.landmarkTable.itemSelectionChanged.connect(self.onLandmarkSelected)
         ui.cancelButton.clicked.connect(self.onCancel)
         ui.forgetButton.clicked.connect(self.onForget)
         ui.chartButton.clicked.connect(self.onChart)
@@ -73,7 +90,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self) -> None:
         """The module is unloaded or reloaded, or Slicer ends."""
         self._unfollow()
-        self.auto.stop()
+        self.autoRegister.stop()
+        self.autoFind.stop()
         self.status.clear()
         self.removeObservers()
         self.logic.close()
@@ -121,7 +139,18 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if outcome != self._shown:
             self._shown = outcome
             panel_state.show_outcome(self.ui, self.logic)
-        self.auto.follow()
+        self._showLandmarks()
+        p = self._parameters
+        self.autoRegister.follow(p.ius if p.autoRegister else None)
+        self.autoFind.follow(p.landmarkPoints if p.landmarksAgain else None)
+
+    def _showLandmarks(self) -> None:
+        """Only when they are others than those shown, since that may move the views, and not while
+        they are being filled in."""
+        found = landmark_results.rows(self._parameters)
+        if not self.logic.busy and repr(found) != repr(self._found):
+            self._found = found
+            panel_state.show_landmarks(self.ui, found)
 
     # Clicks
 
@@ -131,10 +160,13 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             yield
         except Problem as problem:
-            self.tell(str(problem), bad=True)
+            self.tellProblem(str(problem))
 
     def tell(self, text: str, bad: bool = False) -> None:
         panel_state.say(self.ui, text, bad)
+
+    def tellProblem(self, text: str) -> None:
+        self.tell(text, bad=True)
 
     def onRegister(self) -> None:
         with self.told():
@@ -146,7 +178,56 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             install.ensure_torch(self.logic, self.ask)
             self.logic.startPreparation()
 
+    def onPlace(self) -> None:
+        landmark_search.place_points(self._parameters)
+
+    def onFind(self) -> None:
+        with self.told():
+            install.ensure_torch(self.logic, self.ask)
+            self.logic.startLandmarks()
+
+    def onLandmarkSelected(self) -> None:
+        """Each image to its point, and the map if that is wanted."""
+        found = self._selectedLandmark()
+        if found is None:
+            return
+        with self.told():
+            p = self._parameters
+            given, place = landmark_results.in_world(p, found)
+            views.jump_pair(p.foundFrom, given, p.foundTo, place)
+            self._mapSelected()
+
+    def onSimilarity(self, shown: bool) -> None:
+        if self._parameters is None:
+            return
+        if not shown:
+            similarity.hide(self._parameters)
+        elif self._selectedLandmark() is None:
+            self.tell(_("Select a point in the table to see its similarity map."))
+        else:
+            with self.told():
+                self._mapSelected()
+
+    def _selectedLandmark(self) -> landmark_results.Found | None:
+        if self._parameters is None:
+            return None
+        self._showLandmarks()  # an image or a point may be gone since
+        row = self.ui.landmarkTable.currentRow()
+        return self._found[row] if 0 <= row < len(self._found) else None
+
+    def _mapSelected(self) -> None:
+        """Compute the map of the selected point, unless other work is under way."""
+        found = self._selectedLandmark()
+        if found is None or self.logic.busy or not self._parameters.similarityShown:
+            return
+        if similarity.is_of(self._parameters, found):
+            similarity.overlay(self._parameters)
+        else:
+            self.logic.startSimilarity(found)
+
     def onCancel(self) -> None:
+        self.autoRegister.forget()
+        self.autoFind.forget()
         self.logic.cancel()
 
     def onForget(self) -> None:
@@ -201,4 +282,11 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             panel_state.show_outcome(self.ui, self.logic)
             self.logic.setUpViews()
             self.status.annotate(said, bool(job.result["accepted"]))
-        self.auto.registerIfDue()
+        self.autoRegister.beginIfDue()
+        self.autoFind.beginIfDue()
+        if job.state == "done" and job.kind == "landmarks":
+            self._showLandmarks()
+            self.onLandmarkSelected()
+        elif job.state == "done" and job.kind == "similarity":
+            with self.told():
+                self._mapSelected()  # of another point, when that was selected meanwhile

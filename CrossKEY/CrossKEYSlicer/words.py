@@ -8,6 +8,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from .landmark_results import BAD, CHECK, GOOD, SCORE_LIMIT, SPREAD_LIMIT_MM, Found
+
 GREEN, RED, AMBER, GREY = "#1b7a3a", "#b3261e", "#8a5a00", "#5f6368"
 
 
@@ -39,6 +41,28 @@ def verdict(outcome: dict[str, Any]) -> Saying:
     title = _("REFUSED: nothing was applied")
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in outcome["reasons"])
     return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", RED)
+
+
+def trust(found: Found) -> Saying:
+    """Whether a landmark may be relied on, and why not."""
+    colour = {GOOD: GREEN, CHECK: AMBER, BAD: RED}[found.trust]
+    if found.trust == GOOD:
+        return Saying(_("good"), colour)
+    reasons = []
+    if found.outside:
+        reasons.append(_("outside of the image"))
+    if found.spread_mm > SPREAD_LIMIT_MM:
+        reasons.append(_("spread over {mm} mm").format(mm=SPREAD_LIMIT_MM))
+    if found.score < SCORE_LIMIT:
+        reasons.append(_("score under {score:.2f}").format(score=SCORE_LIMIT))
+    title = _("check") if found.trust == CHECK else _("do not trust")
+    return Saying(f"{title}: {', '.join(reasons)}", colour)
+
+
+def landmarks(trusts: list[str], seconds: float) -> str:
+    """On a finding that has ended."""
+    text = _("{count} landmarks in {seconds:.0f} s, {good} of them good.")
+    return text.format(count=len(trusts), seconds=seconds, good=trusts.count(GOOD))
 
 
 def training(step: int, steps: int, loss: float | None, precision: float | None) -> str:

@@ -54,6 +54,7 @@ ORDER = [
     "figures",
     "scene",
     "demo",
+    "embedded",
     "worker",
     "progress",
     "commands",

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_phantoms import texture
 
 from CrossKEYLib import transform
 from CrossKEYLib.landmark_files import read_landmark_pairs
 from CrossKEYLib.resources import resource
+from CrossKEYLib.volume import Volume
 
 ROOT = Path(__file__).parents[2]
 MRI, IUS = (str(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))
@@ -120,6 +122,33 @@ def test_two_registrations_the_second_warm(worker):
     assert len(residual) == second["n_matches"] == len(matches["mri"]) == len(matches["ius"])
     assert int(inlier.sum()) == second["n_inliers"]
     assert bool((residual[inlier] <= 4.01).all())
+
+
+def test_landmarks_the_second_question_warm(worker, tmp_path):
+    image = texture(64, grain=2.5)
+    shift = transform.from_parts(np.eye(3), [6.0, -4.0, 8.0])
+    files = {"from_image": image, "to_image": image.moved(shift)}
+    request: dict[str, Any] = {"id": 1, "do": "landmarks"}
+    for name, volume in files.items():
+        request[name] = str(tmp_path / f"{name}.nrrd")
+        volume.write(request[name])
+    points = image.points_ras(torch.tensor([[30.0, 32, 34], [26, 36, 30]]))
+    output = tmp_path / "map.nrrd"
+    similarity = {"point": points[0].tolist(), "output": str(output)}
+    first = worker.ask({**request, "points": points.tolist()})
+    assert first["kind"] == "result", first
+    assert (first["warm"], output.exists()) == (False, False)
+    truth = transform.apply(shift, points)
+    assert float((torch.tensor(first["points"]) - truth).norm(dim=1).max()) < 2
+    assert len(first["scores"]) == len(first["spreads"]) == 2
+    second = worker.ask({**request, "points": [], "similarity": similarity})
+    assert (second["warm"], second["points"]) == (True, [])
+    shown = Volume.read(output)
+    peak = shown.points_ras((shown.array == shown.array.max()).nonzero().float())
+    assert float((peak[0] - truth[0]).norm()) < 4
+    outside = worker.ask({**request, "points": [[500.0, 0, 0]]})
+    assert (outside["kind"], outside["expected"]) == ("error", True)
+    assert "lies outside of its image" in outside["message"]
 
 
 def test_bad_requests_are_answered_and_forgotten(worker, tmp_path):

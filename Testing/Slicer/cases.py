@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,26 @@ def save(scene, folder):
         storage.SetFileName(str(folder / f"node{index}.{extension}"))
         assert storage.WriteData(node), node.GetName()
     assert scene.Commit() == 1
+
+
+def slice_views(scene):
+    import slicer
+
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
+    views = []
+    for name in ("Red", "Green"):
+        node = scene.AddNode(slicer.vtkMRMLSliceNode())
+        node.SetLayoutName(name)
+        composite = scene.AddNode(slicer.vtkMRMLSliceCompositeNode())
+        composite.SetLayoutName(name)
+        views.append((node, composite))
+    return views
+
+
+def pause(seconds):
+    """Let the application go on for a while."""
+    import slicer
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        slicer.app.processEvents()

@@ -118,6 +118,9 @@ def panel(scene: Any, worker: Callable, app: Any) -> Iterator[Any]:
     app.processEvents()
     yield panel
     panel.cleanup()
+    for widget in vars(panel.ui).values():  # Slicer's selectors leave the scene when they go
+        if hasattr(widget, "setMRMLScene"):
+            widget.setMRMLScene(None)
     window.close()
     window.deleteLater()
     app.processEvents()

@@ -4,13 +4,14 @@
 
 MODE: accept, refuse, slow (never answers), crash (after its first progress), garbage (between its
 answers), fail (an expected error), cut (half an answer, then the end), deaf (ends at once).
-SECONDS: how long a registration takes.
+SECONDS: how long a registration or a search for landmarks takes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -63,9 +64,9 @@ def say(**values: object) -> None:
     print(json.dumps(values), flush=True)
 
 
-def register(mode: str, seconds: float, number: int, request: dict) -> None:
-    files = [Path(request[name]).stat().st_size for name in ("mri", "ius")]
-    for stage in ("keypoints", "MRI descriptors", "iUS descriptors", "matching", "estimation"):
+def go_through(stages: tuple[str, ...], mode: str, seconds: float, number: int) -> bool:
+    """Whether the work is done and only the result is missing."""
+    for stage in stages:
         say(id=number, kind="progress", stage=stage)
         if mode == "crash":
             print("out of memory, or so", file=sys.stderr, flush=True)
@@ -74,14 +75,47 @@ def register(mode: str, seconds: float, number: int, request: dict) -> None:
             print('no json\n[1, 2]\n{"id": 999, "kind": "result"}\n\x00\x01', flush=True)
         if mode == "slow":
             time.sleep(3600)
-        time.sleep(seconds / 5)
+        time.sleep(seconds / len(stages))
     if mode == "cut":
         print('{"id": 1, "kind": "result", "acc', end="", flush=True)
         os._exit(0)
     if mode == "fail":
         say(id=number, kind="error", message="the MRI shows too little brain", expected=True)
+        return False
+    return True
+
+
+def register(mode: str, seconds: float, number: int, request: dict) -> None:
+    files = [Path(request[name]).stat().st_size for name in ("mri", "ius")]
+    stages = ("keypoints", "MRI descriptors", "iUS descriptors", "matching", "estimation")
+    if go_through(stages, mode, seconds, number):
+        say(id=number, kind="result", request=request, files=files, **report(mode != "refuse"))
+
+
+def landmarks(mode: str, seconds: float, number: int, request: dict) -> None:
+    """Moves points as the ultrasound; the second is doubtful, the third must not be trusted."""
+    files = [Path(request[name]).stat().st_size for name in ("from_image", "to_image")]
+    if not go_through(("describing the images", "finding the points"), mode, seconds, number):
         return
-    say(id=number, kind="result", request=request, files=files, **report(mode != "refuse"))
+    points = request["points"]
+    if request["similarity"]:
+        write_map(Path(request["similarity"]["output"]), moved(request["similarity"]["point"]))
+    say(id=number, kind="result", request=request, files=files,
+        points=[moved(point) for point in points], scores=[0.9, 0.8, 0.5, 0.9][: len(points)],
+        spreads=[0.6, 2.5, 30.0, 0.7][: len(points)], seconds={"total": 0.1})  # fmt: skip
+
+
+def write_map(path: Path, middle: list[float]) -> None:
+    """8 x 8 x 8 voxels of 4 mm around a point, whose own is 1 and all others 0.5; NRRD."""
+    origin = ",".join(str(x - 16) for x in middle)
+    head = (
+        "NRRD0005\ntype: float\ndimension: 3\nspace: right-anterior-superior\nsizes: 8 8 8\n"
+        "space directions: (4,0,0) (0,4,0) (0,0,4)\nkinds: domain domain domain\n"
+        f"endian: little\nencoding: raw\nspace origin: ({origin})\n\n"
+    )
+    values = [0.5] * 512
+    values[4 + 8 * (4 + 8 * 4)] = 1.0
+    path.write_bytes(head.encode() + struct.pack("<512f", *values))
 
 
 def prepare(mode: str, number: int, request: dict) -> None:
@@ -109,6 +143,8 @@ def main(mode: str, seconds: float) -> None:
         number, task = request.pop("id"), request.pop("do")
         if task == "register":
             register(mode, seconds, number, request)
+        elif task == "landmarks":
+            landmarks(mode, seconds, number, request)
         else:
             prepare(mode, number, request)
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
-from cases import choose, landmarks, make_volume, pose, registered, transform, world
+from cases import (
+    choose,
+    landmarks,
+    make_volume,
+    pause,
+    pose,
+    registered,
+    slice_views,
+    transform,
+    world,
+)
 from ticks import Ticks
 
 
@@ -112,20 +120,6 @@ def test_events_are_answered_while_it_works(panel, volumes, wait, worker):
     assert (ticks.wall_ms > 100).mean() < 0.05  # a busy computer may make some
 
 
-def slice_views(scene):
-    import slicer
-
-    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
-    views = []
-    for name in ("Red", "Green"):
-        node = scene.AddNode(slicer.vtkMRMLSliceNode())
-        node.SetLayoutName(name)
-        composite = scene.AddNode(slicer.vtkMRMLSliceCompositeNode())
-        composite.SetLayoutName(name)
-        views.append((node, composite))
-    return views
-
-
 def test_slice_views_are_set_up_and_faded(panel, scene, volumes, wait):
     mri, ius = volumes
     views = slice_views(scene)
@@ -205,10 +199,10 @@ def test_auto_register_when_the_image_changes(panel, volumes, wait):
     registered(panel, wait, volumes)
     first = panel.logic.job
     volumes[1].GetImageData().Modified()
-    wait_a_little(panel)
+    pause(0.5)
     assert panel.logic.job is first, "the option is off"
     panel.ui.autoRegisterCheckBox.click()
-    wait_a_little(panel)
+    pause(0.5)
     assert panel.logic.job is first, "nothing has changed yet"
     volumes[1].GetImageData().Modified()
     wait(lambda: panel.logic.job is not first and not panel.logic.busy)
@@ -238,11 +232,3 @@ def test_auto_register_waits_for_the_running_one(panel, volumes, wait, worker):
     wait(lambda: not first.running)
     wait(lambda: panel.logic.job is not first and not panel.logic.busy)
     assert first.state == panel.logic.job.state == "done"
-
-
-def wait_a_little(panel):
-    import slicer
-
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
-        slicer.app.processEvents()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cases import MODULE
+from cases import MODULE, landmarks
+from contrasts import bent, in_world, other_contrast
 from ticks import Ticks
 
 
@@ -64,3 +66,39 @@ def test_real_preparation_and_answering_meanwhile(tests, scene, app, capsys):
     assert Path(result["output"]).exists()
     assert ticks.own_ms.max() < 100
     assert (ticks.wall_ms > 100).mean() < 0.02
+
+
+PLACES = np.array([[30.0, 30, 30], [30, 70, 65], [65, 40, 40], [50, 80, 30], [70, 90, 60]])
+
+
+def test_real_landmarks_in_another_contrast(app, scene, capsys):
+    """A block of the bundled MRI, and a bent copy of opposite contrast; the second time quick."""
+    import slicer
+    from CrossKEYSlicer.logic import CrossKEYLogic
+    from CrossKEYSlicer.process import WorkerProcess
+    from CrossKEYSlicer.selftest import load_volume
+
+    mri = load_volume("MRI")
+    slicer.util.updateVolumeFromArray(mri, slicer.util.arrayFromVolume(mri)[30:130, 40:160, 30:130])
+    other, ticks = other_contrast(mri), Ticks()
+    points = landmarks(scene, "given", in_world(mri, bent(PLACES)))
+    logic = CrossKEYLogic(WorkerProcess())
+    try:
+        with ticks.counted():
+            first = logic.propagateLandmarks(mri, other, points)
+        second = logic.propagateLandmarks(mri, other, points)
+        shown = logic.similarityMap(0)
+    finally:
+        logic.close()
+    errors = np.linalg.norm(np.array(second["points"]) - in_world(other, PLACES), axis=1)
+    seconds = [result["seconds"]["total"] for result in (first, second)]
+    with capsys.disabled():
+        print(json.dumps({**ticks.figures(), "mm": errors.round(1).tolist(), "worker": seconds}))
+    assert np.median(errors) < 3
+    assert errors.max() < 5
+    assert (first["warm"], second["warm"]) == (False, True)
+    assert seconds[1] < 0.5 * seconds[0]
+    array = slicer.util.arrayFromVolume(shown)
+    peak = in_world(shown, np.argwhere(array == array.max())[0, ::-1].astype(float))
+    assert np.linalg.norm(peak - in_world(other, PLACES)[0]) < 8
+    assert ticks.own_ms.max() < 100

@@ -173,9 +173,9 @@ def test_ending_the_application_ends_the_worker(app):
 def test_the_lines_of_the_readme_work_as_written(scene, volumes, worker, monkeypatch, capsys):
     import re
 
-    from CrossKEYSlicer import logic
+    from CrossKEYSlicer import runner
 
-    monkeypatch.setattr(logic, "shared_worker", worker)
+    monkeypatch.setattr(runner, "shared_worker", worker)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (lines,) = [block for block in blocks if "CrossKEYLogic" in block]
     assert len([line for line in lines.splitlines() if line]) == 3

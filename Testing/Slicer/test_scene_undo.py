@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import check_in_world, choose, pose, registered, world
+from cases import check_in_world, choose, landmarks, pose, registered, world
 
 PLACED = ("vtkMRMLLinearTransformNode", "vtkMRMLMarkupsFiducialNode")
 ALL = (*PLACED, "vtkMRMLModelNode", "vtkMRMLTableNode", "vtkMRMLScalarVolumeNode")
@@ -107,3 +107,18 @@ def test_undoing_the_second_registration_shows_the_first(panel, scene, volumes, 
     assert not panel.ui.afterCheckBox.checked
     panel.ui.afterCheckBox.click()
     np.testing.assert_allclose(world(ius), after)
+
+
+@pytest.mark.parametrize("kinds", [PLACED, ALL])
+def test_landmarks_are_undone_and_found_again(panel, scene, volumes, undoable, kinds):
+    points = landmarks(scene, "given", [[-20.0, 30, 0], [-10, 20, 5]], ["a", "b"])
+    undoable(kinds, points)
+    scene.SaveStateForUndo()
+    table = panel.ui.landmarkTable
+    panel.logic.propagateLandmarks(*volumes, points)
+    assert table.rowCount == 2
+    scene.Undo()
+    assert table.rowCount == 0
+    panel.logic.propagateLandmarks(*volumes, points)
+    assert table.rowCount == 2
+    assert panel.logic.parameters.foundLandmarks.GetNumberOfControlPoints() == 2

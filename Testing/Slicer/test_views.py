@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import fake_worker
 import numpy as np
 import pytest
-from cases import world
+from cases import landmarks, pause, world
 
 PROBE = "import vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(True); w.Render()"
 TOLERANCE_PX = 3.0
@@ -85,3 +86,32 @@ def test_keypoints_are_seen_in_slice_and_space(app, logic, volumes):
     without = slices.picture(), space.picture()
     assert coloured(with_points[0], green) > 50 > coloured(without[0], green)
     assert np.abs(with_points[1].astype(int) - without[1]).max() > 60
+
+
+def test_a_point_dragged_with_the_mouse_is_found_again(app, panel, scene, volumes, wait):
+    """While the button is held down nothing is done, however long."""
+    import slicer
+    from host.views import Mouse, SliceView
+
+    points = landmarks(scene, "Landmarks", [[-20.0, 30, 0]], ["cyst"])
+    points.CreateDefaultDisplayNodes()
+    view = SliceView(app)
+    view.logic.GetSliceCompositeNode().SetBackgroundVolumeID(volumes[0].GetID())
+    view.node.SetOrientation("Axial")
+    view.fit()
+    view.node.JumpSliceByCentering(-20, 30, 0)
+    view.picture()
+    ui, p = panel.ui, panel.logic.parameters
+    p.landmarksFrom, p.landmarksTo, p.landmarkPoints = *volumes, points
+    ui.landmarksAgainCheckBox.click()
+    mouse = Mouse(view)
+    mouse.take([-20, 30, 0])
+    mouse.drag(30)
+    pause(0.5)
+    assert panel.logic.job is None
+    mouse.release()
+    wait(lambda: panel.logic.job is not None and not panel.logic.busy)
+    place = slicer.util.arrayFromMarkupsControlPoints(points)[0]
+    assert np.linalg.norm(place - (-20, 30, 0)) > 3
+    found = slicer.util.arrayFromMarkupsControlPoints(p.foundLandmarks)
+    np.testing.assert_allclose(found, [fake_worker.moved(list(place))], atol=1e-4)

@@ -96,6 +96,41 @@ class SliceView(View):
         return super().picture()
 
 
+class Mouse:
+    """In a slice view; Slicer's own interactor style passes on what it does."""
+
+    def __init__(self, view: SliceView) -> None:
+        self._interactor = view.interactor
+        # VTK's own style would keep all events to itself from a press on.
+        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
+        self._style = slicer.vtkMRMLSliceViewInteractorStyle()
+        self._style.SetDisplayableManagers(view.group)
+        self._style.SetSliceLogic(view.logic)
+        self._style.SetInteractor(self._interactor)
+        self._ras_to_xy = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(view.node.GetXYToRAS(), self._ras_to_xy)
+        self._at(0, 0, "EnterEvent")
+
+    def take(self, ras: np.ndarray) -> None:
+        """Press the left button on a place of the world."""
+        self._place = np.array(self._ras_to_xy.MultiplyPoint((*ras, 1))[:2])
+        self._at(*self._place, "MouseMoveEvent")
+        self._at(*self._place, "LeftButtonPressEvent")
+
+    def drag(self, pixels: int) -> None:
+        """To the right, pixel by pixel."""
+        for _ in range(pixels):
+            self._place[0] += 1
+            self._at(*self._place, "MouseMoveEvent")
+
+    def release(self) -> None:
+        self._at(*self._place, "LeftButtonReleaseEvent")
+
+    def _at(self, x: float, y: float, event: str) -> None:
+        self._interactor.SetEventInformation(round(x), round(y))
+        self._interactor.InvokeEvent(event)
+
+
 class SpaceView(View):
     """The 3D view."""
 

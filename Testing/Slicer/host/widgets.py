@@ -171,7 +171,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def setMRMLScene(self, scene: Any) -> None:
         for tag in self._observers:
             self._scene.RemoveObserver(tag)
-        self._scene = scene
+        self._scene, self._observers = scene, []
+        if scene is None:
+            return
         events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent)
         self._observers = [scene.AddObserver(event, lambda *_: self._refill()) for event in events]
         self._refill()
