@@ -135,8 +135,7 @@ class RegisterConfig:
     search_hypotheses: int = 4000  # per orientation
     search_keep: int = 2  # orientations that get a full attempt
     gate_share: float = 1.0  # of the MRI that may look more like a match, coarsely; 1: no gate
-    refine: str = "none"  # by dense features: "crosskey", "uae" or "mind"
-    feature_metric: FeatureMetricConfig = FeatureMetricConfig()
+    refine: str = "mind"  # by dense features: "crosskey", "uae" or "mind"; or "none"
 
     def estimating(self, transform: str) -> RegisterConfig:
         """The same for "rigid" or "affine"."""

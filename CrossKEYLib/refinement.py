@@ -28,11 +28,21 @@ from .universal import UniversalModel
 from .volume import Grid, Volume, rescaled
 
 FEATURES = ("none", "crosskey", "uae", "mind")
+_LEARNED = FeatureMetricConfig()
+# Blurred, self-similarities say where tissue is busy, and no longer where its borders lie.
+_SHARP = FeatureMetricConfig(levels_mm=(0.0,), iterations=8)
 _REFERENCE = 2000  # places of the MRI that a match is compared with
 
 
 class Features(Protocol):
-    """Dense features of one MRI, and of an iUS as it is laid over it."""
+    """Dense features of one MRI, and of an iUS as it is laid over it.
+
+    Attributes:
+        settings: that suit them.
+    """
+
+    @property
+    def settings(self) -> FeatureMetricConfig: ...
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
         """Of the MRI, and of a toned iUS ``laid`` in its world, around RAS ``places [N, 3]``."""
@@ -50,6 +60,7 @@ class PatchFeatures:
 
     encoder: DenseEncoder
     mri: Volume
+    settings: FeatureMetricConfig = _LEARNED
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
         return (
@@ -67,7 +78,8 @@ class SelfSimilarities:
 
     mri: Volume
     spacing_mm: float = 1.0
-    margin_mm: float = 12.0
+    margin_mm: float = 8.0
+    settings: FeatureMetricConfig = _SHARP
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
         grid = Grid.around(places.cpu().numpy(), self.spacing_mm, self.margin_mm)
@@ -87,6 +99,7 @@ class Companion:
 
     model: UniversalModel
     mri: Embedding
+    settings: FeatureMetricConfig = _LEARNED
 
     @classmethod
     def of(cls, model: UniversalModel, mri: Volume) -> Companion:
@@ -173,9 +186,10 @@ def refined(
         ius: see `volume.toned`.
         salient: ``[N, 3]`` RAS mm in its field of view.
         matrix: the transform so far.
-        config: levels, robustness and when it counts as improved.
+        config: levels, robustness and when it counts as improved; what suits the features when
+            missing.
     """
     points = features.samples(ius, salient)
     fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
     moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
-    return refine_features(fixed, moving, points, matrix, config)
+    return refine_features(fixed, moving, points, matrix, config or features.settings)

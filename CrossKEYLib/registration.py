@@ -142,15 +142,16 @@ def register(
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """The MRI: its described places, and the same looked up by place."""
+    """The MRI, its described places, and the same looked up by place."""
 
+    mri: Volume
     described: Described
     field: DescriptorField
 
     @classmethod
-    def of(cls, described: Described, spacing_mm: float = 2.0) -> _Target:
+    def of(cls, mri: Volume, described: Described, spacing_mm: float = 2.0) -> _Target:
         field = DescriptorField(described.points, described.descriptors, spacing_mm)
-        return cls(described, field)
+        return cls(mri, described, field)
 
     def thinned(self, most: int) -> _Target:
         """Every other place along each axis, until at most this many are left."""
@@ -158,7 +159,7 @@ class _Target:
             return self
         kept = (self.field.cells(self.described.points) % 2 == 0).all(1)
         few = Described(self.described.points[kept], self.described.descriptors[kept])
-        return _Target.of(few, 2 * self.field.spacing_mm).thinned(most)
+        return _Target.of(self.mri, few, 2 * self.field.spacing_mm).thinned(most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,7 @@ class _Pipeline:
             ius = toned(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
-        target = _Target.of(described)
+        target = _Target.of(fixed, described)
         if self.universal is not None and wants_universal(self.config):
             with self.stage("embedding"):
                 self.companion = Companion.of(self.universal, fixed)
@@ -219,9 +220,6 @@ class _Pipeline:
                     attempt, trust = other, self._assess(target, other, ius)
                 if trust.accepted:
                     break
-        if self.config.refine != "none" and attempt.result.matrix is not None:
-            attempt = self._refined(target, attempt, fixed, ius, points)
-            trust = self._assess(target, attempt, ius)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             attempt.result.matrix,
@@ -248,7 +246,7 @@ class _Pipeline:
         prior: Prior | None,
     ) -> _Attempt:
         """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
-        is then located among all of them."""
+        is then located among all of them, and dense features have the last word."""
         few, estimate = target.thinned(self.config.look_fixed), self.config.estimate
         some = points[: self.config.look_moving]
         look = self._once(few, ius, some, rotation, prior, estimate)
@@ -258,7 +256,7 @@ class _Pipeline:
             attempts.append(self._once(target, ius, points, turned, prior, estimate))
         if not attempts or attempts[0].score < look.score:  # the look was misled
             attempts.append(self._once(target, ius, points, rotation, prior, estimate))
-        return max(attempts, key=lambda attempt: attempt.score)
+        return self._refined(target, max(attempts, key=lambda attempt: attempt.score), ius)
 
     def _once(
         self,
@@ -307,24 +305,25 @@ class _Pipeline:
                 prior,
             )
 
-    def _refined(
-        self, target: _Target, attempt: _Attempt, fixed: Volume, ius: Volume, points: torch.Tensor
-    ) -> _Attempt:
-        """With the transform that the dense features agree on, where they do so better."""
+    def _refined(self, target: _Target, attempt: _Attempt, ius: Volume) -> _Attempt:
+        """With the transform that dense features agree on, where they do so better."""
         matrix, config = attempt.result.matrix, self.config
-        assert matrix is not None
-        with self.stage("refinement"):
-            features = features_of(config.refine, fixed, self.model, self.companion)
-            fit = refined(features, ius, points, matrix, config.feature_metric)
-        if not fit:
+        if config.refine == "none" or matrix is None:
             return attempt
-        a, b = attempt.matches.indices.T
-        result = result_of(
-            fit.matrix,
-            target.described.points[a],
-            points[b],
-            config.estimate.inlier_threshold_mm,
-        )
+        with self.stage("refinement"):
+            features = features_of(config.refine, target.mri, self.model, self.companion)
+            fit = refined(features, ius, attempt.moving.points, matrix)
+            if not fit:
+                return attempt
+            a, b = attempt.matches.indices.T
+            result = result_of(
+                fit.matrix,
+                target.described.points[a],
+                attempt.moving.points[b],
+                config.estimate.inlier_threshold_mm,
+            )
+        if result.matrix is None:
+            return attempt
         return replace(attempt, result=result, score=_score(attempt.evidence, result))
 
     def _promising_rotations(

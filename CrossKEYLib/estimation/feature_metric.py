@@ -12,8 +12,9 @@ Which network made the features does not matter here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -43,11 +44,6 @@ class FeatureFit:
         gain: mean rise of the cosine there, of the fit that was tried.
         gain_error: its standard error over blocks, which err independently.
         moved_mm: root mean square way of the points, of the fit that was tried.
-        uncertainty_mm: root mean square standard deviation of where the points lie, from the
-            curvature of the objective and the scatter of its gradient over blocks; infinite where
-            the features leave a direction free.
-        curvature: ``[6, 6]`` second derivatives of the mean robust cost at ``matrix``, with respect
-            to a shift and a rotation vector about the points' middle times their radius, in mm.
     """
 
     matrix: Matrix
@@ -55,11 +51,27 @@ class FeatureFit:
     gain: float
     gain_error: float
     moved_mm: float
-    uncertainty_mm: float
-    curvature: np.ndarray
+    _judged: Callable[[], tuple[np.ndarray, float]] = field(repr=False)
 
     def __bool__(self) -> bool:
         return self.improved
+
+    @property
+    def curvature(self) -> np.ndarray:
+        """``[6, 6]`` second derivatives of the mean robust cost at ``matrix``, with respect to a
+        shift and a rotation vector about the points' middle times their radius, in mm."""
+        return self._certainty[0]
+
+    @property
+    def uncertainty_mm(self) -> float:
+        """Root mean square standard deviation of where the points lie, from the curvature of the
+        objective and the scatter of its gradient over blocks; infinite where the features leave a
+        direction free."""
+        return self._certainty[1]
+
+    @cached_property
+    def _certainty(self) -> tuple[np.ndarray, float]:
+        return self._judged()  # takes longer than the fit, and not everyone asks
 
 
 def refine_features(
@@ -87,8 +99,8 @@ def refine_features(
     moved = problem.way_mm(initial, tried)
     improved = gain > config.significance * error and moved <= config.reach_mm
     matrix = problem.solved(tried, torch.ones_like(fitted), last_only=True) if improved else initial
-    curvature, uncertainty = problem.uncertainty(matrix, block)
-    return FeatureFit(matrix, improved, gain, error, moved, uncertainty, curvature)
+    judged = partial(problem.uncertainty, matrix, block)
+    return FeatureFit(matrix, improved, gain, error, moved, judged)
 
 
 class _Problem:

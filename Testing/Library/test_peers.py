@@ -13,8 +13,8 @@ from phantoms import ORIENTATIONS
 from training_phantoms import texture
 
 from CrossKEYLib import transform
-from CrossKEYLib.errors import EstimationError, InputError
 from CrossKEYLib.descriptors.mind import self_similarity
+from CrossKEYLib.errors import EstimationError, InputError
 from CrossKEYLib.evaluation.metrics import target_errors
 from CrossKEYLib.evaluation.peers import ants, elastix, lc2, mind, mutual_information
 from CrossKEYLib.evaluation.peers.grids import Overlay
@@ -137,7 +137,7 @@ def test_mind_ignores_contrast():
 def test_leaving_the_mri_does_not_pay(make):
     config = lc2.Lc2Config() if make is lc2.Lc2 else mind.MindConfig()
     mri, ius = same_image()
-    similarity = make(Pair.of(mri, ius), 1.5, mind.MindConfig())
+    similarity = make(Pair.of(mri, ius), 1.5, config)
     for shift in (15.0, 25.0, 200.0):
         away = transform.from_parts(np.eye(3), [shift, 0, 0])
         assert similarity(away) < similarity(np.eye(4))

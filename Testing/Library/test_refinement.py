@@ -85,7 +85,7 @@ def test_the_encoders_features_lie_where_the_points_do(image):
 
 def test_unknown_features_are_refused():
     with pytest.raises(InputError, match="refine must be one of"):
-        check_settings(RegisterConfig(refine="mind"), Model(small_encoder(), "small"))
+        check_settings(RegisterConfig(refine="sift"), Model(small_encoder(), "small"))
 
 
 def test_the_bundled_embedding_knows_ultrasound():
@@ -102,5 +102,24 @@ def test_patch_networks_have_no_map():
         check_settings(RegisterConfig(refine="crosskey"), patches)
 
 
-def test_both_are_off_by_default():
-    assert (RegisterConfig().gate_share, RegisterConfig().refine) == (1.0, "none")
+def test_self_similarity_finds_the_way_back_to_the_negative(image):
+    """Another modality: dark where the first is bright, with noise of its own."""
+    truth = transform.random_rigid(np.random.default_rng(3), 10.0, 8.0, image.centre_ras)
+    off = transform.random_rigid(np.random.default_rng(4), 1.5, 2.0, image.centre_ras)
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(5))
+    negative = image.array.max() + 0.1 - image.array + 0.02 * noise
+    moving = image.replaced(negative).moved(transform.invert(truth))
+    model = Model(small_encoder(), "small")
+    fit = refined(features_of("mind", image, model, None), moving, torch.empty(0, 3), off @ truth)
+    assert fit
+    points = transform.apply(transform.invert(truth), inner_points(image, 500))
+    errors = [
+        float((transform.apply(m, points) - transform.apply(truth, points)).norm(dim=1).mean())
+        for m in (off @ truth, fit.matrix)
+    ]
+    assert errors[0] > 1.0
+    assert errors[1] < 0.3
+
+
+def test_what_the_ablation_found_to_help_is_on():
+    assert (RegisterConfig().gate_share, RegisterConfig().refine) == (1.0, "mind")

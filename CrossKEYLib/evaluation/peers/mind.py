@@ -14,6 +14,7 @@ from .grids import Overlay, overlap_factor
 from .images import Pair
 from .search import SearchConfig, search
 
+
 @dataclass(frozen=True)
 class MindConfig:
     """Settings of the descriptor and of its optimisation."""
