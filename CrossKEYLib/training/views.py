@@ -57,7 +57,7 @@ class Echoes:
 
     Attributes:
         anatomy: read off the contrasts, in their world.
-        saliency: where ultrasound may show structure, in [0, 1].
+        saliency: where ultrasound may show structure, in [0, 1]; in the subject's grid.
     """
 
     anatomy: Anatomy
@@ -113,15 +113,16 @@ def read_subject(
     Raises:
         InputError: an image is constant, or no brain is found to simulate from.
     """
+    grid = Grid.around(images[0].corners_ras(), 1.0)
     echoes = None
     try:
         scaled = [rescaled(image) for image in images]
         if ultrasound:
             anatomy = read_anatomy(images)
-            echoes = Echoes(anatomy, anatomy.saliency())
+            shown = anatomy.saliency().moved(transform.invert(grid.ijk_to_ras))
+            echoes = Echoes(anatomy, shown)
     except InputError as error:
         raise InputError(f"patient {name}: {error}") from error
-    grid = Grid.around(images[0].corners_ras(), 1.0)
     contrasts = torch.stack([volume.resample(grid).array for volume in scaled])
     foreground = (gaussian(contrasts[0], 2.0) > FOREGROUND).float()
     found = foreground.nonzero()
@@ -129,8 +130,7 @@ def read_subject(
         raise InputError(f"patient {name}: the first image is almost all dark; check it")
     inside = found[:: max(1, len(found) // 200_000)].flip(1).float()
     known = None if labels is None else labels.resample(grid, "nearest").array.to(torch.int16)
-    origin = grid.ijk_to_ras[:3, 3]
-    return Subject(name, contrasts, origin, foreground[None], inside, known, echoes)
+    return Subject(name, contrasts, grid.ijk_to_ras[:3, 3], foreground[None], inside, known, echoes)
 
 
 def draw_views(
@@ -144,11 +144,8 @@ def draw_views(
         generator: CPU generator, the only source of chance.
         severity: 0 to 1, how much of that there is; at 0 the views are shifted crops of one image.
     """
-    sweep, inside = None, subject.inside
-    if subject.echoes is not None and _u(generator) < config.ultrasound_share:
-        sweep = toned(simulate(subject.echoes.anatomy, generator).volume)
-        kji = (sweep.array > 0).nonzero()
-        inside = sweep.points_ras(kji) - torch.as_tensor(subject.origin, dtype=torch.float32)
+    sweep = _swept(subject, config, generator)
+    inside = subject.inside if sweep is None else sweep.points_ras((sweep.array > 0).nonzero())
     pick = int(torch.randint(len(inside), (), generator=generator))
     centre = inside[pick].double().numpy()
     turns = (
@@ -175,20 +172,35 @@ def draw_views(
             )
         where = places.flatten(1).T
         worth = sample_at(subject.foreground, where).reshape(size, size, size)
-        echoes = subject.echoes if bent and sweep is not None else None
-        if echoes is None or sweep is None:
+        own = sweep if bent else None
+        if own is None:
             image = sample_at(subject.contrasts[contrast][None], where).reshape(size, size, size)
         else:
-            ras = places.permute(1, 2, 3, 0) + torch.as_tensor(subject.origin, dtype=torch.float32)
-            image = sweep.sample(ras)
-            chance = echoes.saliency.sample(ras) + PLAIN
-            worth = worth * (torch.rand(chance.shape, generator=generator) < chance)
+            image = own.sample(where).reshape(size, size, size)
+            worth = worth * _telling(subject, where, generator).reshape(size, size, size)
         if _u(generator) < severity * config.cut_share:
             image = cut(image, generator)
         seen = (image > 0) & (worth > 0.5)
-        image = changed(image, generator, severity) if echoes is None else gained(image, generator)
+        image = changed(image, generator, severity) if own is None else gained(image, generator)
         views.append(View(image, seen[None].float(), places.contiguous(), affine))
     return views[0], views[1]
+
+
+def _swept(subject: Subject, config: ViewConfig, generator: torch.Generator) -> Volume | None:
+    """Simulated ultrasound in the subject's grid; None where this pair does without."""
+    if subject.echoes is None or _u(generator) >= config.ultrasound_share:
+        return None
+    made = simulate(subject.echoes.anatomy, generator).volume
+    if not bool((made.array > 0).any()):  # a probe may by chance see nothing
+        return None
+    return toned(made).moved(transform.from_parts(np.eye(3), -subject.origin))
+
+
+def _telling(subject: Subject, ijk: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Which places ``[N, 3]`` of the subject are drawn from in ultrasound: mostly salient ones."""
+    assert subject.echoes is not None
+    chance = subject.echoes.saliency.sample(ijk) + PLAIN
+    return torch.rand(chance.shape, generator=generator) < chance
 
 
 def common_points(

@@ -23,7 +23,7 @@ from CrossKEYLib.refinement import (
 )
 from CrossKEYLib.resources import resource
 from CrossKEYLib.universal import ULTRASOUND, UniversalModel
-from CrossKEYLib.volume import Volume
+from CrossKEYLib.volume import Volume, rescaled
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +75,13 @@ def test_refinement_by_the_embedding_finds_the_way_back(image):
 
 
 def test_the_encoders_features_lie_where_the_points_do(image):
-    features = features_of("crosskey", image, Model(small_encoder(), "small"), None)
+    """Read off the map, a place has the descriptor that registration matches it by."""
+    model = Model(small_encoder().eval(), "small")
     places = inner_points(image, 50)
-    fixed, moving = features.maps(image, places)
-    assert fixed.array.shape == moving.array.shape
-    for point_map in (fixed, moving):
-        assert float(point_map.sample(places).norm(dim=1).min()) > 0.99
+    maps = features_of("crosskey", image, model, None).maps(image, places)
+    for found, modality in zip(maps, ("mri", "ius"), strict=True):
+        described = model.describe(rescaled(image), places, modality).descriptors
+        assert (found.sample(places) * described).sum(1).min() > 0.999
 
 
 def test_unknown_features_are_refused():

@@ -178,8 +178,7 @@ def swept(monkeypatch) -> Subject:
     monkeypatch.setattr("CrossKEYLib.training.views.toned", lambda ius: ius)
     monkeypatch.setattr("CrossKEYLib.training.views.gained", lambda image, *rest: image)
     plain = coordinates()
-    size = plain.contrasts[0].shape
-    everywhere = Volume(torch.ones(size), transform.from_parts(np.eye(3), origin))
+    everywhere = Volume(torch.ones(plain.contrasts[0].shape), np.eye(4))
     nothing = torch.zeros(0)
     anatomy = Anatomy(nothing, nothing, everywhere.ijk_to_ras, nothing)
     return replace(plain, origin=origin, echoes=Echoes(anatomy, everywhere))
@@ -216,6 +215,13 @@ def test_ultrasound_needs_a_brain():
     image = texture(24)
     with pytest.raises(InputError, match="patient a: "):
         read_subject("a", [image.replaced(0 * image.array)], ultrasound=True)
-    echoes = read_subject("a", [texture(40)], ultrasound=True).echoes
-    assert echoes is not None
-    assert bool((echoes.saliency.array > 0).any())
+    subject = read_subject("a", [texture(40)], ultrasound=True)
+    assert subject.echoes is not None
+    assert float(subject.echoes.saliency.sample(subject.inside).amax()) > 0.1
+
+
+def test_a_probe_that_sees_nothing_leaves_the_contrasts(swept, monkeypatch):
+    nothing = Simulation(Volume(torch.zeros(8, 8, 8), np.eye(4)), torch.zeros(0, 4))
+    monkeypatch.setattr("CrossKEYLib.training.views.simulate", lambda *given: nothing)
+    views = draw_views(swept, replace(CONFIG, ultrasound_share=1.0), generator())
+    assert views[1].image.amax() > 0
