@@ -98,7 +98,8 @@ def _found(
 ) -> Matrix | None:
     if finder == "uae":
         return register_embedded(mri, toned(ius), universal, seed=seed).matrix
-    config = RegisterConfig(gate_share=GATE_SHARE if finder == "gated" else 1.0)
+    share = GATE_SHARE if finder == "gated" else 1.0
+    config = RegisterConfig(gate_share=share, refine="none")
     return register(mri, ius, model, config=config, universal=universal, seed=seed).matrix
 
 
