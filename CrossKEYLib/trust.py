@@ -112,9 +112,8 @@ def assess(
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
     distinctness = math.inf
     if evidence is not None:
-        # Other places are climbed to their top, so this one must be too.
-        top = evidence.refined(result.matrix, generator)
-        reached = max(evidence.at(result.matrix), evidence.at(top))
+        # Not at the top nearby: features that pulled the transform from there give reason for doubt.
+        reached = evidence.at(result.matrix)
         matched = (points_fixed, points_moving, result.matrix, fov_points)
         elsewhere = _best_elsewhere(*matched, again, trust, generator, evidence)
         distinctness = max(reached, 0.0) / max(elsewhere, 1e-6)
