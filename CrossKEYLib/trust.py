@@ -112,7 +112,7 @@ def assess(
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
     distinctness = math.inf
     if evidence is not None:
-        # Not at the top nearby: features that pulled the transform from there give reason for doubt.
+        # Not at the top nearby: features that pulled the transform away are a reason for doubt.
         reached = evidence.at(result.matrix)
         matched = (points_fixed, points_moving, result.matrix, fov_points)
         elsewhere = _best_elsewhere(*matched, again, trust, generator, evidence)
