@@ -248,7 +248,9 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
                 "minutes": parameters.minutes,
                 "device": parameters.device,
             }
-            self._begin(job, request, lambda _result: self._remember(output, nodes[0]))
+            self._begin(
+                job, request, lambda _result: self._remember(output, nodes[0]), self._trained
+            )
 
     def startLandmarks(self) -> None:
         """

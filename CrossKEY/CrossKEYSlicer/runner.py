@@ -15,6 +15,9 @@ from .process import WorkerProcess, shared_worker
 
 POLL_S = 0.01
 
+Finish = Callable[[dict[str, Any]], None]
+Trained = Callable[[Job, dict[str, Any]], None]
+
 
 class JobRunner:
     """What a logic needs to have work done in the worker process.
@@ -49,20 +52,21 @@ class JobRunner:
             raise Problem(_("CrossKEY is at work already; wait, or cancel that first."))
 
     def _begin(
-        self, job: Job, request: dict[str, Any], finish: Callable[[dict[str, Any]], None]
+        self, job: Job, request: dict[str, Any], finish: Finish, trained: Trained | None = None
     ) -> None:
         """Have a job done.
 
         Args:
             request: see `CrossKEYLib.worker`.
             finish: takes the result into the scene, and may change what the job reports of it.
+            trained: hears of every step of a training.
         """
         self.job = job
-        self.worker.ask(request, lambda answer: self._answered(job, answer, finish))
+        self.worker.ask(request, lambda answer: self._answered(job, answer, finish, trained))
         self.onChange()
 
     def _answered(
-        self, job: Job, answer: dict[str, Any], finish: Callable[[dict[str, Any]], None]
+        self, job: Job, answer: dict[str, Any], finish: Finish, trained: Trained | None
     ) -> None:
         if not job.running:
             return
@@ -71,7 +75,8 @@ class JobRunner:
             if kind == "progress":
                 job.stage = answer["stage"]
             elif kind == "training":
-                self._trained(job, answer)
+                if trained is not None:
+                    trained(job, answer)
             elif kind == "result":
                 self._finish(job, answer, finish)
             else:
@@ -81,13 +86,7 @@ class JobRunner:
             job.end("failed", str(error) if known else f"{type(error).__name__}: {error}")
         self.onChange()
 
-    def _trained(self, job: Job, answer: dict[str, Any]) -> None:
-        """A step of a training was done."""
-        raise NotImplementedError
-
-    def _finish(
-        self, job: Job, answer: dict[str, Any], finish: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def _finish(self, job: Job, answer: dict[str, Any], finish: Finish) -> None:
         if not all(slicer.mrmlScene.IsNodePresent(node) for node in job.inputs):
             raise Problem(
                 _("An input was removed while CrossKEY was at work; nothing was changed.")

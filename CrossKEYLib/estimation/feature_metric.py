@@ -136,7 +136,6 @@ class _Problem:
         damping, best = _FIRST_DAMPING, cost(matrix)
         for _ in range(self.config.iterations):
             gradients, hessian = self._derivatives(matrix, fixed, wanted, points, scale)
-            hessian = hessian.mean(0)
             step = np.linalg.solve(
                 hessian + damping * (np.diag(np.diag(hessian)) + 1e-12 * np.eye(6)),
                 -gradients.mean(0),
@@ -182,7 +181,7 @@ class _Problem:
         points: torch.Tensor,
         scale: float,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Of each point's cost: gradient ``[N, 6]``, and Gauss-Newton's ``[N, 6, 6]``."""
+        """Gradient of each point's cost ``[N, 6]``, and Gauss-Newton's mean hessian ``[6, 6]``."""
         places = transform.apply(matrix, points)
         found = fixed.sample(places)
         step = _STEP_CELLS * float(np.linalg.norm(fixed.ijk_to_ras[:3, 0]))
@@ -198,7 +197,7 @@ class _Problem:
         ways = self._ways(places - middle)
         gradient = weight[:, None] * torch.einsum("na,nac->nc", pull, ways)
         hessian = weight[:, None, None] * (ways.mT @ bend @ ways)
-        return gradient.double().cpu().numpy(), hessian.double().cpu().numpy()
+        return gradient.double().cpu().numpy(), hessian.mean(0).double().cpu().numpy()
 
     def _ways(self, away: torch.Tensor) -> torch.Tensor:
         """``[N, 3, 6]``: how places ``away`` mm from the middle move with each parameter."""

@@ -8,6 +8,7 @@ Summed over thousands of points that singles out the true one among the candidat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -62,19 +63,22 @@ class DescriptorField:
         into[:3, 3] = -self.origin.double().cpu() / self.spacing_mm
         maps = (into @ matrices.cpu().double())[:, :3].permute(2, 1, 0).flatten(1).to(points)
         places = torch.addmm(maps[3], points, maps[:3]).view(len(points), 3, -1)
+        return self._found(places.unbind(1))
+
+    def lookup(self, points: torch.Tensor) -> torch.Tensor:
+        """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where is none."""
+        return self._found(((points - self.origin) / self.spacing_mm).unbind(-1)).long()
+
+    def _found(self, places: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Index (int32) of the described point at places counted in cells, along k, j and i."""
         # What is below zero ends in the first cell, which is empty like the last.
         k, j, i = (
-            places[:, axis].clamp(0, last).int() for axis, last in enumerate(self.last.tolist())
+            place.clamp(0, last).int()
+            for place, last in zip(places, self.last.tolist(), strict=True)
         )
         _, size_j, size_i = self.index.shape
         cells = k.mul_(size_j).add_(j).mul_(size_i).add_(i)
         return self.index.flatten().index_select(0, cells.flatten()).view(cells.shape)
-
-    def lookup(self, points: torch.Tensor) -> torch.Tensor:
-        """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where is none."""
-        k, j, i = self.cells(points).clamp_min(0).minimum(self.last).unbind(-1)
-        _, size_j, size_i = self.index.shape
-        return self.index.flatten()[(k * size_j + j) * size_i + i].long()
 
     def similarity(self, descriptor: torch.Tensor) -> Volume:
         """Cosine, -1 to 1, of every place to ``descriptor [D]`` (unit norm), as an image of one

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 
 from ...transform import Matrix
 from ...volume import Volume, box_mean
 from .grids import Overlay, gradient_magnitude, overlap_factor
 from .images import Pair
-from .search import SearchConfig, search
+from .search import SearchConfig, register_by
 
 
 @dataclass(frozen=True)
@@ -67,20 +66,5 @@ class Lc2:
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: Lc2Config | None = None
 ) -> Matrix:
-    """Move the iUS from where it lies to a maximum of LC2.
-
-    Args:
-        fixed, moving: MRI and iUS, as read.
-        seed: of the tries around the start.
-        config: settings.
-
-    Returns:
-        ``T_fixed_moving``, 4x4, RAS mm.
-
-    Raises:
-        InputError: an image that holds nothing.
-    """
-    config = config or Lc2Config()
-    pair = Pair.of(fixed, moving)
-    levels = [Lc2(pair, spacing, config) for spacing in config.spacing_mm]
-    return search(levels, pair.centre_ras, np.random.default_rng(seed), config.search)
+    """Move the iUS from where it lies to a maximum of LC2; see `search.register_by`."""
+    return register_by(Lc2, fixed, moving, seed, config or Lc2Config())

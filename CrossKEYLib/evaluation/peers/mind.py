@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from ...descriptors.mind import self_similarity
@@ -12,7 +11,7 @@ from ...transform import Matrix
 from ...volume import Volume, box_mean
 from .grids import Overlay, overlap_factor
 from .images import Pair
-from .search import SearchConfig, search
+from .search import SearchConfig, register_by
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,5 @@ class Mind:
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: MindConfig | None = None
 ) -> Matrix:
-    """Move the iUS from where it lies to a maximum of MIND-SSC's agreement.
-
-    Args:
-        fixed, moving: MRI and iUS, as read.
-        seed: of the tries around the start.
-        config: settings.
-
-    Returns:
-        ``T_fixed_moving``, 4x4, RAS mm.
-
-    Raises:
-        InputError: an image that holds nothing.
-    """
-    config = config or MindConfig()
-    pair = Pair.of(fixed, moving)
-    levels = [Mind(pair, spacing, config) for spacing in config.spacing_mm]
-    return search(levels, pair.centre_ras, np.random.default_rng(seed), config.search)
+    """Move the iUS from where it lies to where MIND-SSC agrees best; see `search.register_by`."""
+    return register_by(Mind, fixed, moving, seed, config or MindConfig())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from ... import transform
 from ...transform import Matrix
+from ...volume import Volume
+from .images import Pair
 
 Similarity = Callable[[Matrix], float]  # of T_fixed_moving; larger is better
 
@@ -55,6 +58,29 @@ def search(
     for similarity in levels[1:]:
         best = climb(similarity, best, centre, config)
     return best
+
+
+def register_by(
+    measure: Callable[[Pair, float, Any], Similarity],
+    fixed: Volume,
+    moving: Volume,
+    seed: int,
+    config: Any,
+) -> Matrix:
+    """``T_fixed_moving`` (4x4, RAS mm) at a maximum of a similarity near where the iUS lies.
+
+    Args:
+        measure: makes the similarity of a pair on a level from its spacing (mm) and ``config``.
+        fixed, moving: MRI and iUS, as read.
+        seed: of the tries around the start.
+        config: has ``spacing_mm`` of the levels, and ``search``.
+
+    Raises:
+        InputError: an image that holds nothing.
+    """
+    pair = Pair.of(fixed, moving)
+    levels = [measure(pair, spacing, config) for spacing in config.spacing_mm]
+    return search(levels, pair.centre_ras, np.random.default_rng(seed), config.search)
 
 
 def climb(
