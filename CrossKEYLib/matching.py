@@ -13,7 +13,7 @@ from .errors import EstimationError, InputError
 from .precision import short_products
 from .transform import Matrix, apply
 
-_TILE_ELEMENTS = 2_000_000  # similarities held at once: 8 MB stay in the processor's cache
+_TILE_ELEMENTS = 4_000_000  # similarities held at once: 16 MB
 
 # Tells for candidates [start, stop) which queries may take them: bool [stop-start, N].
 _Allowed = Callable[[int, int], torch.Tensor]
@@ -142,19 +142,21 @@ def _most_similar(
     columns; where a maximum lies is looked up in the one tile that won, which is several times
     faster than to carry the place along.
     """
-    step = max(1, _TILE_ELEMENTS // max(1, len(queries)))
-    everyone = torch.arange(len(queries), device=queries.device)
+    step = max(1, min(len(pool), _TILE_ELEMENTS // max(1, len(queries))))
+    room = pool.new_empty(step, len(queries))  # for one tile after the other
 
-    def tile(start: int, rows: torch.Tensor) -> torch.Tensor:
-        stop = min(start + step, len(pool))
-        similarity = (pool[start:stop] @ queries[rows].T).float()
+    def tile(start: int, rows: torch.Tensor | None = None) -> torch.Tensor:
+        part, wanted = pool[start : start + step], queries if rows is None else queries[rows]
+        similarity = room.flatten()[: len(part) * len(wanted)].view(len(part), len(wanted))
+        torch.mm(part, wanted.T, out=similarity)
         if allowed is not None:
-            similarity.masked_fill_(~allowed(start, stop)[:, rows], -torch.inf)
+            mask = allowed(start, start + len(part))
+            similarity.masked_fill_(~(mask if rows is None else mask[:, rows]), -torch.inf)
         return similarity
 
     starts = range(0, len(pool), step)
     with short_products():
-        best, winner = torch.stack([tile(start, everyone).amax(0) for start in starts]).max(0)
+        best, winner = torch.stack([tile(start).amax(0) for start in starts]).max(0)
         index = torch.zeros_like(winner)
         for number in winner.unique().tolist():
             rows = (winner == number).nonzero().squeeze(1)

@@ -249,7 +249,10 @@ class _Problem:
 
 def _blurred(features: FeatureMap, blur_mm: float) -> FeatureMap:
     cell_mm = float(np.linalg.norm(features.ijk_to_ras[:3, 0]))
-    return FeatureMap(gaussian(features.array.float(), blur_mm / cell_mm), features.ijk_to_ras)
+    blurred = gaussian(features.array.float(), blur_mm / cell_mm)
+    # All features of a place lie together, so that reading single places is twice as fast.
+    together = blurred[None].contiguous(memory_format=torch.channels_last_3d)[0]
+    return FeatureMap(together, features.ijk_to_ras)
 
 
 def _squared(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

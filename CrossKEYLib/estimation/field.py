@@ -25,7 +25,7 @@ _STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4)
 _TRIES = 160  # per step
 _ELITE = 10  # of the tries, averaged
 _TABLE_ELEMENTS = 250_000_000  # similarities kept, a byte each
-_TILE_ELEMENTS = 2_000_000  # places looked up, or similarities computed, at once
+_TILE_ELEMENTS = 4_000_000  # places looked up, or similarities computed, at once
 _CLIP = 4.0  # standard scores beyond this count no more
 _LEVELS = 31  # to one standard deviation, so that the clipped scores fit into a byte
 
@@ -119,11 +119,13 @@ class Evidence:
         variance = ((descriptors @ second) * descriptors).sum(1) - mean.square()
         scale = _LEVELS * variance.clamp_min(1e-12).rsqrt()
         scaled, shift, most = descriptors * scale[:, None], mean * scale, _CLIP * _LEVELS
-        step = max(1, _TILE_ELEMENTS // len(self.points))
+        step = max(1, min(count, _TILE_ELEMENTS // len(self.points)))
+        room = scaled.new_empty(len(scaled) * step)  # for one tile after the other
         for start in range(0, count, step):
             part = field.descriptors[start : start + step]
+            tile = room[: len(scaled) * len(part)].view(len(scaled), len(part))
             with short_products():
-                similarity = torch.addmm(shift[:, None], scaled, part.T, beta=-1)
+                similarity = torch.addmm(shift[:, None], scaled, part.T, beta=-1, out=tile)
             self.table[:, start : start + len(part)] = similarity.clamp_(-most, most).round_()
 
     def __call__(self, matrices: torch.Tensor) -> torch.Tensor:
