@@ -27,6 +27,13 @@ class Modality(str, Enum):
     ius = "ius"
 
 
+class Kind(str, Enum):
+    """Of synthetic volume."""
+
+    ius = "ius"
+    ct = "ct"
+
+
 COLOURS = {Modality.mri: (0.21, 0.77, 0.94), Modality.ius: (1.0, 0.69, 0.0)}
 
 
@@ -71,17 +78,23 @@ def synthesize(
     mri: Contrasts,
     output: Annotated[Path, typer.Option(help="Folder for the volumes; made when missing.")],
     count: Annotated[int, typer.Option(help="How many.", min=1, max=10_000)] = 1,
-    spacing: Annotated[float, typer.Option(help="Voxel size in mm.", min=0.3, max=2.0)] = 0.75,
+    kind: Annotated[
+        Kind, typer.Option(help="Ultrasound, or CT from a whole head (T1, the first MRI alone).")
+    ] = Kind.ius,
+    spacing: Annotated[
+        float, typer.Option(help="Voxel size of ultrasound in mm.", min=0.3, max=2.0)
+    ] = 0.75,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> int:
-    """Simulate ultrasound volumes from an MRI, in its world: synthetic_001.nii.gz and so on."""
+    """Simulate volumes from an MRI, in its world: synthetic_001.nii.gz and so on."""
     import torch
 
     from .. import outputs
     from ..progress import display
     from ..synthesis.anatomy import read_anatomy
+    from ..synthesis.pseudo_ct import pseudo_ct
     from ..volume import Volume
 
     outputs.check_folder(output)
@@ -90,12 +103,16 @@ def synthesize(
     start = time.perf_counter()
     with display() as shown, outputs.together() as stage:
         shown.stage("anatomy")
-        anatomy = read_anatomy([Volume.read(path).to(place) for path in mri])
+        images = [Volume.read(path).to(place) for path in mri]
+        anatomy = read_anatomy(images)
         ready = time.perf_counter()
         for n in range(1, count + 1):
             shown.stage(f"volume {n} of {count}")
-            simulated = _simulated(anatomy, generator, spacing)
-            simulated.write(stage(output / f"synthetic_{n:03d}.nii.gz"))
+            if kind is Kind.ct:
+                made = pseudo_ct(images[0], generator, anatomy)
+            else:
+                made = _simulated(anatomy, generator, spacing)
+            made.write(stage(output / f"synthetic_{n:03d}.nii.gz"))
     end = time.perf_counter()
     say(f"anatomy {ready - start:.1f} s, {count} volumes {end - ready:.1f} s\nwrote {output}")
     return DONE

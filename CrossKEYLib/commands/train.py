@@ -23,6 +23,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..model import Model
+    from ..training.rounds import Round
     from ..universal import UniversalModel
 
 Minutes = Annotated[float, typer.Option(help="Time for training.", min=0.01)]
@@ -118,6 +119,7 @@ def pretrain(
                 minutes=minutes,
                 steps=steps,
                 report=shown.training,
+                after_round=_tell,
                 **shared,
             )
         else:
@@ -190,6 +192,16 @@ def run_test(
             elif isinstance(value, (int, float, str)):
                 say(f"{name:>20} {value}")
     return DONE
+
+
+def _tell(done: Round) -> None:
+    """One line for each round of cross-modality learning."""
+    if _is_first():
+        kept = sum(pair.kept for pair in done.pairs)
+        say(
+            f"round {done.number}: {kept} of {len(done.pairs)} images registered, "
+            f"held-out error {done.held_out_mm:.2f} mm, {done.near:.0%} within 5 mm"
+        )
 
 
 def _finish(made: Model | UniversalModel, output: Path) -> int:

@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .. import transform
+from ..hounsfield import windowed
 from ..volume import Grid, Volume, gaussian, rescaled, sample_channels
 from .dense import FeatureMap
 
@@ -191,7 +192,8 @@ def embed(
 
     Args:
         network: in evaluation mode, on the volume's device.
-        volume: of any contrast and grid, empty (its minimum) outside the image.
+        volume: of any contrast and grid, empty (its minimum) outside the image; or CT in
+            Hounsfield units.
         half: compute in bfloat16.
         max_voxels: larger regions are embedded in tiles, which bounds the memory.
         margin_voxels: around a tile, a multiple of 8.
@@ -199,7 +201,7 @@ def embed(
     Raises:
         InputError: the volume is constant.
     """
-    scaled = rescaled(volume)
+    scaled = rescaled(windowed(volume))
     box = _box(scaled, network.config.spacing_mm)
     smooth = scaled.smoothed(network.config.spacing_mm).array
     channels = torch.stack([smooth, (scaled.array > 0).float()])

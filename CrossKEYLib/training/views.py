@@ -2,7 +2,8 @@
 
 The views of a pair may show different contrasts of a patient, each is rotated, scaled and one is
 bent, and each gets an intensity curve of its own. What they have in common is anatomy alone.
-Simulated ultrasound may stand for the second contrast, in another style each time.
+Ultrasound may stand for the second contrast: simulated in another style each time, or sweeps that
+were registered before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .. import transform
 from ..descriptors.patches import random_rotations
 from ..descriptors.uae import DIMMEST
 from ..errors import InputError
+from ..hounsfield import windowed
 from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.simulator import simulate
 from ..volume import Grid, Volume, gaussian, rescaled, toned
@@ -58,10 +60,12 @@ class Echoes:
     Attributes:
         anatomy: read off the contrasts, in their world.
         saliency: where ultrasound may show structure, in [0, 1]; in the subject's grid.
+        sweeps: toned ultrasound in the subject's grid, in place of simulated; none as a rule.
     """
 
     anatomy: Anatomy
     saliency: Volume
+    sweeps: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,11 @@ class View:
 
 
 def read_subject(
-    name: str, images: Sequence[Volume], labels: Volume | None = None, ultrasound: bool = False
+    name: str,
+    images: Sequence[Volume],
+    labels: Volume | None = None,
+    ultrasound: bool = False,
+    sweeps: Sequence[Volume] = (),
 ) -> Subject:
     """Bring a patient's contrasts onto one grid.
 
@@ -109,6 +117,7 @@ def read_subject(
         labels: structures on any grid in that world.
         ultrasound: whether views may be simulated ultrasound. The brain is found in the first
             image, best in a stripped one.
+        sweeps: ultrasound in that world, toned (`volume.toned`), shown in place of simulated.
 
     Raises:
         InputError: an image is constant, or no brain is found to simulate from.
@@ -116,11 +125,11 @@ def read_subject(
     grid = Grid.around(images[0].corners_ras(), 1.0)
     echoes = None
     try:
-        scaled = [rescaled(image) for image in images]
-        if ultrasound:
-            anatomy = read_anatomy(images)
-            shown = anatomy.saliency().moved(transform.invert(grid.ijk_to_ras))
-            echoes = Echoes(anatomy, shown)
+        scaled = [rescaled(windowed(image)) for image in images]
+        if ultrasound or sweeps:
+            anatomy, into = read_anatomy(images), transform.invert(grid.ijk_to_ras)
+            shown = anatomy.saliency().moved(into)
+            echoes = Echoes(anatomy, shown, tuple(sweep.moved(into) for sweep in sweeps))
     except InputError as error:
         raise InputError(f"patient {name}: {error}") from error
     contrasts = torch.stack([volume.resample(grid).array for volume in scaled])
@@ -187,9 +196,11 @@ def draw_views(
 
 
 def _swept(subject: Subject, config: ViewConfig, generator: torch.Generator) -> Volume | None:
-    """Simulated ultrasound in the subject's grid; None where this pair does without."""
+    """Ultrasound in the subject's grid; None where this pair does without."""
     if subject.echoes is None or _u(generator) >= config.ultrasound_share:
         return None
+    if sweeps := subject.echoes.sweeps:
+        return sweeps[int(torch.randint(len(sweeps), (), generator=generator))]
     made = simulate(subject.echoes.anatomy, generator).volume
     if not bool((made.array > 0).any()):  # a probe may by chance see nothing
         return None

@@ -27,6 +27,7 @@ ORDER = [
     "headers",
     "dicom_series",
     "files",
+    "hounsfield",
     "plausibility",
     "keypoints",
     "landmark_files",

@@ -1,0 +1,237 @@
+"""Cross-modality learning in rounds: register with the model so far, learn from what it registered.
+
+Images of one patient mostly lie in worlds of their own, so which places belong together is not
+known. A first model learns from one contrast alone, whose intensities are changed at random; it
+registers each patient's other images well enough to learn from them, and the next model registers
+better (Bai et al., arXiv 2311.15111). A pair counts only where registering forth and back agrees,
+and the rounds end when the error on held-out patients stops falling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .. import transform
+from ..candidates import moving_points
+from ..landmarks import locate_points, register_embedded
+from ..transform import Matrix
+from ..universal import UniversalModel
+from ..volume import Grid, Volume, gaussian
+from .views import Subject, read_subject
+
+HELD_OUT_SEED = 10**6
+MOTION = (15.0, 20.0)  # mm and degrees, of held-out images
+REACH_MM = 20.0  # around where an image was laid, for the way back
+SAMPLES = 500  # points over which two registrations are compared
+NEAR_MM = 5.0
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """When a pair counts, and when the rounds end."""
+
+    most: int = 4  # rounds
+    initial_steps: int = 1000  # of training on one contrast alone, where no model is given
+    disagreement_mm: float = 4.0  # between forth and back, at most
+    least_gain: float = 0.02  # share by which the held-out error must fall for another round
+    points: int = 300  # that are sought in each held-out image
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One patient's images.
+
+    Attributes:
+        name: shown in messages.
+        images: contrasts in one world, the first decides the extent.
+        labels: structures in that world, for training.
+        ultrasound: whether ultrasound is simulated from them.
+        unregistered: further MRI or CT, each in a world of its own; of a held-out patient, in
+            that of ``images``.
+        sweeps: likewise ultrasound, toned.
+    """
+
+    name: str
+    images: tuple[Volume, ...]
+    labels: Volume | None = None
+    ultrasound: bool = False
+    unregistered: tuple[Volume, ...] = ()
+    sweeps: tuple[Volume, ...] = ()
+
+    @property
+    def others(self) -> tuple[Volume, ...]:
+        return self.unregistered + self.sweeps
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """One image brought to its patient's first.
+
+    Attributes:
+        patient: its name.
+        image: number in `Patient.others`.
+        matrix: from the image's RAS mm to the first image's; None when nothing was found.
+        disagreement_mm: mean distance between the way forth and the way back.
+        kept: whether the round learns from it.
+    """
+
+    patient: str
+    image: int
+    matrix: Matrix | None
+    disagreement_mm: float
+    kept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a round had and what came of it; round 0 is the model that it began with.
+
+    Attributes:
+        number: of the round.
+        pairs: registered by the model before.
+        held_out_mm: mean error of nearest neighbours in held-out images, by the model after.
+        near: share of them within 5 mm.
+    """
+
+    number: int
+    pairs: tuple[Registered, ...]
+    held_out_mm: float
+    near: float
+
+
+# Trains a model for a round's number and subjects, from the model before.
+Train = Callable[[int, UniversalModel | None, list[Subject]], UniversalModel]
+
+
+def learn_in_rounds(
+    patients: Sequence[Patient],
+    held_out: Sequence[Patient],
+    start: UniversalModel | None,
+    train: Train,
+    config: RoundsConfig,
+    *,
+    seed: int = 0,
+    report: Callable[[Round], None] | None = None,
+) -> tuple[UniversalModel, list[Round]]:
+    """Alternate between registering and training until held-out images gain no more.
+
+    Args:
+        patients: with images to register.
+        held_out: with images that lie in one world; nothing is learned from them.
+        start: the first model; trained on one contrast a patient when missing.
+        train: makes the model of a round.
+        config: when a pair counts, and when the rounds end.
+        seed: of registration and of held-out motions and points.
+        report: called after every round, the start included.
+
+    Returns:
+        The model with the smallest held-out error, and all rounds.
+
+    Raises:
+        InputError: an image is constant.
+    """
+    report = report or (lambda done: None)
+    if start is None:
+        start = train(0, None, [_subject(patient, ()) for patient in patients])
+    best, rounds = start, [Round(0, (), *held_out_error(start, held_out, config, seed))]
+    report(rounds[-1])
+    for number in range(1, config.most + 1):
+        pairs = [register_patient(patient, best, config, seed) for patient in patients]
+        subjects = [_subject(p, found) for p, found in zip(patients, pairs, strict=True)]
+        made = train(number, best, subjects)
+        every = tuple(pair for found in pairs for pair in found)
+        rounds.append(Round(number, every, *held_out_error(made, held_out, config, seed)))
+        report(rounds[-1])
+        before, now = rounds[-2].held_out_mm, rounds[-1].held_out_mm
+        if now < before:
+            best = made
+        if now > (1 - config.least_gain) * before:
+            break
+    return best, rounds
+
+
+def register_patient(
+    patient: Patient, model: UniversalModel, config: RoundsConfig, seed: int = 0
+) -> tuple[Registered, ...]:
+    """Each of the other images to the first, forth and back."""
+    device = next(model.network.parameters()).device
+    first, found = patient.images[0].to(device), []
+    for number, other in enumerate(image.to(device) for image in patient.others):
+        forth = register_embedded(first, other, model, seed=seed).matrix
+        apart = np.inf
+        if forth is not None:
+            near = _emptied_beyond(first, other.moved(forth))
+            back = register_embedded(other, near, model, seed=seed + 1).matrix
+            if back is not None:
+                apart = _apart(forth, transform.invert(back), other, seed)
+        kept = apart <= config.disagreement_mm
+        found.append(Registered(patient.name, number, forth, float(apart), kept))
+    return tuple(found)
+
+
+def held_out_error(
+    model: UniversalModel, patients: Sequence[Patient], config: RoundsConfig, seed: int = 0
+) -> tuple[float, float]:
+    """Mean error (mm) of nearest neighbours of the first image's points in every other image,
+    which was moved by a known rigid motion; and the share within 5 mm."""
+    device, errors = next(model.network.parameters()).device, []
+    for p, patient in enumerate(patients):
+        first, *others = (image.to(device) for image in patient.images + patient.others)
+        here = model.embed(first)
+        for n, other in enumerate(others):
+            rng = np.random.default_rng((HELD_OUT_SEED + seed, p, n))
+            motion = transform.random_rigid(rng, *MOTION, other.centre_ras)
+            is_sweep = n >= len(others) - len(patient.sweeps)
+            points = _places(other, is_sweep, config.points, seed)
+            points = points[first.sample(points) > first.array.amin()]
+            there = model.embed(other.moved(motion))
+            found = locate_points(here, there, points, method="nearest").points
+            errors.append((found - transform.apply(motion, points)).norm(dim=1))
+    every = torch.cat(errors)
+    return float(every.mean()), float((every < NEAR_MM).float().mean())
+
+
+def _subject(patient: Patient, pairs: Sequence[Registered]) -> Subject:
+    """What a round learns from: the first contrasts, and the others as far as they count."""
+    laid = {
+        pair.image: patient.others[pair.image].moved(pair.matrix)
+        for pair in pairs
+        if pair.kept and pair.matrix is not None
+    }
+    count = len(patient.unregistered)
+    images = [*patient.images, *(laid[n] for n in range(count) if n in laid)]
+    sweeps = [laid[n] for n in range(count, len(patient.others)) if n in laid]
+    return read_subject(patient.name, images, patient.labels, patient.ultrasound, sweeps)
+
+
+def _places(image: Volume, is_sweep: bool, count: int, seed: int) -> torch.Tensor:
+    """Random places that an image shows, ``[N, 3]`` RAS mm; of ultrasound, on bright lines."""
+    generator = torch.Generator().manual_seed(seed)
+    if is_sweep:
+        return moving_points(image, count, generator)
+    filled = (image.array > image.array.amin()).float()
+    inside = (gaussian(filled, 2.0) > 0.99).nonzero()
+    pick = torch.randperm(len(inside), generator=generator)[:count]
+    return image.points_ras(inside[pick.to(inside.device)].float())
+
+
+def _emptied_beyond(first: Volume, laid: Volume) -> Volume:
+    """The first image near the box of another: a sweep would hardly be found by all of a head."""
+    ijk = transform.apply(laid.ras_to_ijk, Grid.of(first).points(first.device))
+    last = torch.tensor(laid.shape[::-1], device=ijk.device) - 1
+    margin = torch.as_tensor(REACH_MM / laid.spacing_mm, dtype=ijk.dtype, device=ijk.device)
+    near = ((ijk > -margin) & (ijk < last + margin)).all(-1)
+    return first.replaced(torch.where(near, first.array, first.array.amin()))
+
+
+def _apart(a: Matrix, b: Matrix, image: Volume, seed: int) -> float:
+    """Mean distance (mm) between where two transforms put what an image shows."""
+    inside = (image.array > image.array.amin()).nonzero()
+    generator = torch.Generator().manual_seed(seed)
+    pick = torch.randint(len(inside), (SAMPLES,), generator=generator)
+    points = image.points_ras(inside[pick.to(inside.device)].float())
+    return float((transform.apply(a, points) - transform.apply(b, points)).norm(dim=1).mean())
