@@ -21,6 +21,7 @@ import torch
 
 from .. import transform
 from ..training.pretrain_universal import read_plan
+from ..training.rounds import shown
 from ..transform import Matrix
 from ..volume import Volume
 from ..writing import write_json
@@ -50,7 +51,7 @@ def errors(data: Path, rounds: Path, truth: Path) -> list[dict]:
     what the image shows; None where nothing was found."""
     motions = {name: np.array(m) for name, m in json.loads(truth.read_text()).items()}
     files = {p.name: [*p.unregistered, *p.sweeps] for p in read_plan(data).patients}
-    points = {p: _shown(p, motions[p.name]) for paths in files.values() for p in paths}
+    points = {p: _points(p, motions[p.name]) for paths in files.values() for p in paths}
     found = []
     for done in json.loads(rounds.read_text()):
         pairs = []
@@ -63,10 +64,10 @@ def errors(data: Path, rounds: Path, truth: Path) -> list[dict]:
     return found
 
 
-def _shown(path: Path, motion: Matrix) -> torch.Tensor:
-    """Points of what an image shows, in the world it was taken from."""
+def _points(path: Path, motion: Matrix) -> torch.Tensor:
+    """Of what an image shows, ``[N, 3]`` in the world it was taken from."""
     volume = Volume.read(path).moved(transform.invert(motion))
-    inside = (volume.array > volume.array.amin()).nonzero()
+    inside = shown(volume).nonzero()
     return volume.points_ras(inside[:: max(1, len(inside) // SAMPLES)].float())
 
 

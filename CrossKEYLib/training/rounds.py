@@ -17,11 +17,12 @@ import torch
 
 from .. import transform
 from ..candidates import moving_points
+from ..hounsfield import windowed
 from ..landmarks import locate_points, register_embedded
 from ..transform import Matrix
 from ..universal import UniversalModel
-from ..volume import Grid, Volume, gaussian
-from .views import Subject, read_subject
+from ..volume import Grid, Volume, gaussian, rescaled
+from .views import FOREGROUND, Subject, read_subject
 
 HELD_OUT_SEED = 10**6
 MOTION = (15.0, 20.0)  # mm and degrees, of held-out images
@@ -181,18 +182,24 @@ def held_out_error(
     device, errors = next(model.network.parameters()).device, []
     for p, patient in enumerate(patients):
         first, *others = (image.to(device) for image in patient.images + patient.others)
-        here = model.embed(first)
+        here, in_first = model.embed(first), first.replaced(shown(first).float())
         for n, other in enumerate(others):
             rng = np.random.default_rng((HELD_OUT_SEED + seed, p, n))
             motion = transform.random_rigid(rng, *MOTION, other.centre_ras)
             is_sweep = n >= len(others) - len(patient.sweeps)
             points = _places(other, is_sweep, config.points, seed)
-            points = points[first.sample(points) > first.array.amin()]
+            points = points[in_first.sample(points) > 0.5]
             there = model.embed(other.moved(motion))
             found = locate_points(here, there, points, method="nearest").points
             errors.append((found - transform.apply(motion, points)).norm(dim=1))
     every = torch.cat(errors)
     return float(every.mean()), float((every < NEAR_MM).float().mean())
+
+
+def shown(image: Volume) -> torch.Tensor:
+    """Where an image shows something to describe, bool ``[K, J, I]``; air is seldom quite dark."""
+    scaled = rescaled(windowed(image))
+    return gaussian(scaled.array, [2 / float(s) for s in image.spacing_mm[::-1]]) > FOREGROUND
 
 
 def _subject(patient: Patient, pairs: Sequence[Registered]) -> Subject:
@@ -213,8 +220,7 @@ def _places(image: Volume, is_sweep: bool, count: int, seed: int) -> torch.Tenso
     generator = torch.Generator().manual_seed(seed)
     if is_sweep:
         return moving_points(image, count, generator)
-    filled = (image.array > image.array.amin()).float()
-    inside = (gaussian(filled, 2.0) > 0.99).nonzero()
+    inside = shown(image).nonzero()
     pick = torch.randperm(len(inside), generator=generator)[:count]
     return image.points_ras(inside[pick.to(inside.device)].float())
 
@@ -230,7 +236,7 @@ def _emptied_beyond(first: Volume, laid: Volume) -> Volume:
 
 def _apart(a: Matrix, b: Matrix, image: Volume, seed: int) -> float:
     """Mean distance (mm) between where two transforms put what an image shows."""
-    inside = (image.array > image.array.amin()).nonzero()
+    inside = shown(image).nonzero()
     generator = torch.Generator().manual_seed(seed)
     pick = torch.randint(len(inside), (SAMPLES,), generator=generator)
     points = image.points_ras(inside[pick.to(inside.device)].float())
