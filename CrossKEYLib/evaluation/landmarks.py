@@ -17,6 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ import torch
 import torch.nn.functional as F
 
 from .. import transform
+from ..errors import EstimationError, InputError
 from ..landmarks import locate_points, register_embedded
 from ..model import pick_device
 from ..transform import Matrix
 from ..universal import UniversalModel
 from ..volume import Grid, Volume, gaussian
 from ..writing import write_json
-from . import intensity_peers as peers
+from .peers.registry import PEERS
 
 METHODS = ("nearest", "fixed_point")
+RIVALS = {"mutual information": "mi", "elastix": "elastix"}
 MOTION = (15.0, 20.0)  # mm and degrees, of the images that landmarks are found in
 BEND_MM, KNOT_MM = 4.0, 32.0  # deviation and knots of the smooth deformation
 START = (30.0, 30.0)  # mm and degrees, of registration
@@ -123,12 +126,13 @@ def atlas_errors(atlas: Volume, labels: Volume, subject: Volume, model: Universa
 
 
 def halved(volume: Volume, rng: np.random.Generator) -> Volume:
-    """Emptied beyond a random plane through the middle of what it shows."""
+    """Emptied beyond a random plane through the middle of what it shows, and where it is below
+    zero, as resampling left the air around it."""
     points = Grid.of(volume).points()
     normal = rng.normal(size=3)
     across = points @ torch.as_tensor(normal / np.linalg.norm(normal), dtype=torch.float32)
     middle = across[volume.array > 0].median()
-    return volume.replaced(torch.where(across > middle, 0, volume.array))
+    return volume.replaced(torch.where(across > middle, 0, volume.array.clamp_min(0)))
 
 
 def registration_errors(
@@ -144,9 +148,7 @@ def registration_errors(
             inside = (part.array > 0).nonzero()[::997]
             truth = transform.random_rigid(rng, *START, part.centre_ras)
             moving, points = part.moved(truth), part.points_ras(inside.float())
-            for method in ("embedding", "mutual information", "elastix"):
-                if method == "elastix" and not peers.has_elastix():
-                    continue
+            for method in ("embedding", *_rivals()):
                 start = time.perf_counter()
                 matrix = _registered(method, fixed, moving, model, seed)
                 seconds = time.perf_counter() - start
@@ -172,9 +174,20 @@ def _registered(
 ) -> Matrix | None:
     if method == "embedding":
         return register_embedded(fixed, moving, model, seed=seed).matrix
-    if method == "elastix":
-        return peers.elastix(fixed, moving)
-    return peers.mutual_information(fixed, moving, seed)
+    try:
+        return PEERS[RIVALS[method]].register(fixed, moving, seed)
+    except EstimationError:  # it lost the image
+        return None
+
+
+def _rivals() -> list[str]:
+    """Those whose package is installed."""
+    found = []
+    for method, name in RIVALS.items():
+        with suppress(InputError):
+            PEERS[name].check()
+            found.append(method)
+    return found
 
 
 def table(outcomes: Sequence[dict]) -> str:
