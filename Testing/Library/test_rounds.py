@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,3 +269,19 @@ def test_images_taken_apart_are_held_against_the_truth(data, tmp_path, capsys):
     given = ["table", "--data", str(data), "--rounds", str(folder / "r.json")]
     unregistered.main([*given, "--truth", str(truth)])
     assert "| 2 | 1 of 1 | 5.00 / 5.00 mm | 5.00 mm | 4.00 mm | 50% |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["uae-rounds.yaml", "uae-rounds-ct.yaml"])
+def test_examples_are_well_formed_and_hold_out_what_they_say(tmp_path, name):
+    """Nobody held out is learned from, and every round has something to register."""
+    text = (Path(__file__).parents[2] / "Resources" / "Configs" / name).read_text("utf-8")
+    for word in re.findall(r"data/\S+\.nii\.gz", text):
+        (tmp_path / word).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / word).touch()
+    (tmp_path / name).write_text(text, "utf-8")
+    plan = read_plan(tmp_path / name)
+    assert plan.rounds is not None
+    assert sum(len(patient.unregistered) for patient in plan.patients) >= 2
+    learned, kept = ({p.name for p in part} for part in (plan.patients, plan.held_out))
+    assert kept
+    assert not learned & kept
