@@ -271,7 +271,9 @@ def test_images_taken_apart_are_held_against_the_truth(data, tmp_path, capsys):
     assert "| 2 | 1 of 1 | 5.00 / 5.00 mm | 5.00 mm | 4.00 mm | 50% |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["uae-rounds.yaml", "uae-rounds-ct.yaml"])
+@pytest.mark.parametrize(
+    "name", ["uae-rounds.yaml", "uae-rounds-ct.yaml", "uae-rounds-ultrasound.yaml"]
+)
 def test_examples_are_well_formed_and_hold_out_what_they_say(tmp_path, name):
     """Nobody held out is learned from, and every round has something to register."""
     text = (Path(__file__).parents[2] / "Resources" / "Configs" / name).read_text("utf-8")
@@ -281,7 +283,7 @@ def test_examples_are_well_formed_and_hold_out_what_they_say(tmp_path, name):
     (tmp_path / name).write_text(text, "utf-8")
     plan = read_plan(tmp_path / name)
     assert plan.rounds is not None
-    assert sum(len(patient.unregistered) for patient in plan.patients) >= 2
+    assert sum(len(p.unregistered) + len(p.sweeps) for p in plan.patients) >= 2
     learned, kept = ({p.name for p in part} for part in (plan.patients, plan.held_out))
     assert kept
     assert not learned & kept
