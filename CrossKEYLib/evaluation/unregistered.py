@@ -79,7 +79,7 @@ def table(found: Sequence[dict]) -> str:
     """Markdown, one line a round."""
     rows = [
         "| round | registered, kept | error of those kept, mean / largest | error of all, median "
-        "| held-out nearest neighbours, mean | within 5 mm |",
+        "| held-out points, mean error | within 5 mm |",
         "|---" * 6 + "|",
     ]
     for done in found:
