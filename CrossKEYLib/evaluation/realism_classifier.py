@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.spatial.transform import Rotation
 from torch import nn
 
+from .. import transform
 from ..allocator import keep_freed_memory
 from ..errors import CrossKEYError, InputError
 from ..volume import Grid, Volume, gaussian, toned
@@ -74,7 +74,7 @@ def cubes_of(volume: Volume, config: ClassifierConfig, seed: int, smooth: bool) 
         smooth: leave anatomy and gain alone (`SPECKLE_MM`).
     """
     shown, size = toned(volume), config.cube_mm
-    axes = Rotation.random(random_state=seed).as_matrix()
+    axes = transform.random_rigid(np.random.default_rng(seed), 0.0, 90.0, np.zeros(3))[:3, :3]
     grid = Grid.around(volume.corners_ras(), SPACING_MM, rotation=axes)
     array = shown.resample(grid).array
     filled = (array > 0).float()
@@ -122,7 +122,7 @@ def judged(
             ]
             for out in (False, True)
         )
-        network = _trained(*learned, config, seed + fold)
+        network = _trained(learned[0], learned[1], config, seed + fold)
         with torch.inference_mode():
             found = [network(_shaped(part))[:, 0] for part in asked]
         right = [(found[0] < 0).float().mean(), (found[1] > 0).float().mean()]
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for volumes in (real, made):
                 cut = [cubes_of(v, config, args.seed + n, smooth) for n, v in enumerate(volumes)]
                 kinds.append([cubes for cubes in cut if len(cubes)])
-            verdict = judged(*kinds, config, args.seed)
+            verdict = judged(kinds[0], kinds[1], config, args.seed)
             found[name] = asdict(verdict)
             print(
                 f"{name}: accuracy {verdict.accuracy:.1%} ± {verdict.deviation:.1%} over "

@@ -69,7 +69,7 @@ def test_what_belongs_together_is_registered_and_what_does_not_is_left_out(model
 def test_a_round_learns_from_what_was_registered(monkeypatch, model):
     """The subject's second contrast lies on the first, though it came from elsewhere."""
     patient = Patient("p", (IMAGE,), unregistered=(STRANGER, APART))
-    monkeypatch.setattr(rounds, "held_out_error", lambda *rest: (5.0, 0.5))
+    monkeypatch.setattr(rounds, "held_out_error", lambda *rest: (5.0, 0.5, 9.0))
     seen = []
 
     def train(number, before, subjects):
@@ -87,7 +87,7 @@ def test_a_round_learns_from_what_was_registered(monkeypatch, model):
 
 def test_without_a_model_the_first_contrast_alone_comes_first(monkeypatch, model):
     found = rounds.Registered("p", 0, transform.invert(MOTION), 0.1, True)
-    monkeypatch.setattr(rounds, "held_out_error", lambda *rest: (5.0, 0.5))
+    monkeypatch.setattr(rounds, "held_out_error", lambda *rest: (5.0, 0.5, 9.0))
     monkeypatch.setattr(rounds, "register_patient", lambda *rest: (found,))
     patient = Patient("p", (IMAGE,), unregistered=(APART,))
     shapes = []
@@ -112,7 +112,7 @@ def test_without_a_model_the_first_contrast_alone_comes_first(monkeypatch, model
 def test_rounds_end_when_held_out_images_gain_no_more(monkeypatch, model, errors, ran, best):
     models = [model, *(OffsetModel() for _ in range(3))]
     by_model = {id(m): error for m, error in zip(models, errors, strict=True)}
-    monkeypatch.setattr(rounds, "held_out_error", lambda m, *rest: (by_model[id(m)], 0.5))
+    monkeypatch.setattr(rounds, "held_out_error", lambda m, *rest: (by_model[id(m)], 0.5, 9.0))
     monkeypatch.setattr(rounds, "register_patient", lambda *rest: ())
     told = []
     found, done = learn_in_rounds(
@@ -136,6 +136,7 @@ def test_held_out_error_is_that_of_known_motions(model):
     assert own[0] < other[0] / 2
     assert own[1] > 0.4 > other[1]
     assert sweep[0] < other[0] / 2
+    assert own[0] <= own[2] < other[2]  # nearest neighbours alone are worse
 
 
 def test_a_registered_sweep_is_shown_where_it_lies():
@@ -256,7 +257,7 @@ def test_images_taken_apart_are_held_against_the_truth(data, tmp_path, capsys):
     back = np.linalg.inv(motion)
     off = transform.from_parts(np.eye(3), [3.0, 0.0, 4.0]) @ back
     pair = {"patient": "a", "image": 0, "kept": True, "disagreement_mm": 0.1}
-    figures = {"held_out_mm": 4.0, "near": 0.5}
+    figures = {"held_out_mm": 4.0, "near": 0.5, "nearest_mm": 7.0}
     done = [
         {"number": n, "pairs": [{**pair, "matrix": m.tolist()}], **figures}
         for n, m in ((1, back), (2, off))
@@ -268,7 +269,10 @@ def test_images_taken_apart_are_held_against_the_truth(data, tmp_path, capsys):
     assert errors[1]["pairs"][0]["error_mm"] == pytest.approx(5.0, abs=1e-3)
     given = ["table", "--data", str(data), "--rounds", str(folder / "r.json")]
     unregistered.main([*given, "--truth", str(truth)])
-    assert "| 2 | 1 of 1 | 5.00 / 5.00 mm | 5.00 mm | 4.00 mm | 50% |" in capsys.readouterr().out
+    assert (
+        "| 2 | 1 of 1 | 5.00 / 5.00 mm | 5.00 mm | 4.00 mm | 50% | 7.00 mm |"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
