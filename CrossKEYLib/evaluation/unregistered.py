@@ -21,12 +21,11 @@ import torch
 
 from .. import transform
 from ..training.pretrain_universal import read_plan
-from ..training.rounds import shown
+from ..training.rounds import MOTION, shown
 from ..transform import Matrix
 from ..volume import Volume
 from ..writing import write_json
 
-MOTION = (15.0, 20.0)  # mm and degrees
 SAMPLES = 2000
 
 

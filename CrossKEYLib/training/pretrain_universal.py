@@ -16,11 +16,11 @@ from ..universal import UniversalModel
 from ..volume import Volume, toned
 from ..writing import check_writable, write_json
 from . import distributed
-from .rounds import Patient, Round, RoundsConfig, learn_in_rounds
+from .rounds import Patient, Round, RoundsConfig, learn_in_rounds, subject_of
 from .settings import read_yaml, section
 from .train import Report
 from .universal import UniversalTrainConfig, train_universal
-from .views import Subject, read_subject
+from .views import Subject
 
 SECTIONS = ("network", "training", "patients", "held_out", "rounds")
 KEYS = ("name", "images", "labels", "ultrasound", "unregistered", "sweeps")
@@ -99,7 +99,7 @@ def pretrain_universal(
     patients, marks = [patient for patient, _ in loaded], ",".join(mark for _, mark in loaded)
     trainer = _Trainer(plan, config, output, device, seed, checkpoint, marks, report)
     if plan.rounds is None:
-        model, rounds = trainer.run(start, [_aligned(patient) for patient in patients]), []
+        model, rounds = trainer.run(start, [subject_of(patient) for patient in patients]), []
     else:
         held_out = [_load(entry)[0] for entry in plan.held_out]
         begun = None if start is None else start.to(device)
@@ -274,10 +274,6 @@ def _load(files: SubjectFiles) -> tuple[Patient, str]:
     mark = ",".join(fingerprint(image) for image in every)
     shown = tuple(toned(sweep) for sweep in sweeps)
     return Patient(files.name, images, labels, files.ultrasound, unregistered, shown), mark
-
-
-def _aligned(patient: Patient) -> Subject:
-    return read_subject(patient.name, patient.images, patient.labels, patient.ultrasound)
 
 
 def _begun(

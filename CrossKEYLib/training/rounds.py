@@ -139,20 +139,20 @@ def learn_in_rounds(
     """
     report = report or (lambda done: None)
     if start is None:
-        start = train(0, None, [_subject(patient, ()) for patient in patients])
+        start = train(0, None, [subject_of(patient) for patient in patients])
     best, rounds = start, [Round(0, (), *held_out_error(start, held_out, config, seed))]
     report(rounds[-1])
     for number in range(1, config.most + 1):
         pairs = [register_patient(patient, best, config, seed) for patient in patients]
-        subjects = [_subject(p, found) for p, found in zip(patients, pairs, strict=True)]
+        subjects = [subject_of(p, found) for p, found in zip(patients, pairs, strict=True)]
         made = train(number, best, subjects)
         every = tuple(pair for found in pairs for pair in found)
         rounds.append(Round(number, every, *held_out_error(made, held_out, config, seed)))
         report(rounds[-1])
-        before, now = rounds[-2].held_out_mm, rounds[-1].held_out_mm
-        if now < before:
+        *before, now = (done.held_out_mm for done in rounds)
+        if now < min(before):
             best = made
-        if now > (1 - config.least_gain) * before:
+        if now > (1 - config.least_gain) * before[-1]:
             break
     return best, rounds
 
@@ -210,8 +210,8 @@ def shown(image: Volume) -> torch.Tensor:
     return gaussian(scaled.array, [2 / float(s) for s in image.spacing_mm[::-1]]) > FOREGROUND
 
 
-def _subject(patient: Patient, pairs: Sequence[Registered]) -> Subject:
-    """What a round learns from: the first contrasts, and the others as far as they count."""
+def subject_of(patient: Patient, pairs: Sequence[Registered] = ()) -> Subject:
+    """What is learned from: the contrasts in one world, and the others as far as they count."""
     laid = {
         pair.image: patient.others[pair.image].moved(pair.matrix)
         for pair in pairs

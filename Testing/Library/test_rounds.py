@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from training_phantoms import texture, weights_of
-from universal_phantoms import OffsetModel
+from universal_phantoms import OffsetModel, brief_yaml
 
 from CrossKEYLib import cli, transform
 from CrossKEYLib.errors import InputError
@@ -173,10 +173,8 @@ def data(tmp_path) -> Path:
 
 
 def content() -> dict:
-    brief = {"points": 48, "candidates": 64, "crop_mm": 24, "shift_mm": 2, "held_out": 1}
     return {
-        "network": {"width": 4, "fine_dims": 8, "coarse_dims": 8, "semantic_dims": 4},
-        "training": {"steps": 2, "evaluations": 1, **brief},
+        **brief_yaml(),
         "rounds": {"most": 2, "initial_steps": 3, "least_gain": -10, "points": 30},
         "patients": [{"name": "a", "images": ["a.nii.gz"], "unregistered": ["b.nii.gz"]}],
         "held_out": [{"name": "h", "images": ["h.nii.gz", "h.nii.gz"]}],

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from training_phantoms import texture, weights_of
-from universal_phantoms import BRIEF, NETWORK, small_network, small_subject
+from universal_phantoms import BRIEF, NETWORK, brief_yaml, small_network, small_subject
 
 from CrossKEYLib import cli
 from CrossKEYLib.errors import InputError, ModelError
@@ -123,10 +123,8 @@ def data(tmp_path_factory) -> Path:
 
 
 def content() -> dict:
-    brief = {"points": 48, "candidates": 64, "crop_mm": 24, "shift_mm": 2, "held_out": 1}
     return {
-        "network": {"width": 4, "fine_dims": 8, "coarse_dims": 8, "semantic_dims": 4},
-        "training": {"steps": 2, "evaluations": 1, **brief},
+        **brief_yaml(),
         "patients": [
             {"name": "a", "images": ["a1.nii.gz", "a2.nii.gz"]},
             {"name": "b", "images": ["b.nii.gz"], "labels": "labels.nii.gz"},

@@ -33,6 +33,15 @@ BRIEF = UniversalTrainConfig(
 )
 
 
+def brief_yaml() -> dict:
+    """Sections of a YAML that trains `NETWORK` within a second."""
+    brief = {"points": 48, "candidates": 64, "crop_mm": 24, "shift_mm": 2, "held_out": 1}
+    return {
+        "network": {"width": 4, "fine_dims": 8, "coarse_dims": 8, "semantic_dims": 4},
+        "training": {"steps": 2, "evaluations": 1, **brief},
+    }
+
+
 def small_network(seed: int = 0, config: UAEConfig = NETWORK) -> UAENetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
