@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .atlas import carry_labels as carry_labels
     from .config import RegisterConfig as RegisterConfig
     from .errors import CrossKEYError as CrossKEYError
     from .files import read_transform as read_transform
@@ -42,6 +43,7 @@ _HOMES = {
     "Registration": "registration",
     "UniversalModel": "universal",
     "Volume": "volume",
+    "carry_labels": "atlas",
     "detect": "sift3d",
     "prepare": "training.prepare",
     "propagate": "landmarks",
@@ -63,6 +65,7 @@ __all__ = [
     "UniversalModel",
     "Volume",
     "__version__",
+    "carry_labels",
     "detect",
     "prepare",
     "propagate",

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from .. import transform
+from ..foreground import shown_points
 from ..training.pretrain_universal import read_plan
-from ..training.rounds import MOTION, shown
+from ..training.rounds import MOTION
 from ..transform import Matrix
 from ..volume import Volume
 from ..writing import write_json
@@ -66,8 +67,7 @@ def errors(data: Path, rounds: Path, truth: Path) -> list[dict]:
 def _points(path: Path, motion: Matrix) -> torch.Tensor:
     """Of what an image shows, ``[N, 3]`` in the world it was taken from."""
     volume = Volume.read(path).moved(transform.invert(motion))
-    inside = shown(volume).nonzero()
-    return volume.points_ras(inside[:: max(1, len(inside) // SAMPLES)].float())
+    return shown_points(volume, SAMPLES)
 
 
 def _error(matrix: Matrix, points: torch.Tensor) -> float:

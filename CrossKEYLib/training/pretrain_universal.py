@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from ..atlas import carry_labels
 from ..descriptors.uae import UAEConfig, UAENetwork
-from ..errors import InputError
+from ..errors import EstimationError, InputError
 from ..model import fingerprint
 from ..universal import UniversalModel
 from ..volume import Volume, toned
@@ -23,18 +24,29 @@ from .universal import UniversalTrainConfig, train_universal
 from .views import Subject
 
 SECTIONS = ("network", "training", "patients", "held_out", "rounds")
-KEYS = ("name", "images", "labels", "ultrasound", "unregistered", "sweeps")
+KEYS = ("name", "images", "labels", "atlas", "ultrasound", "unregistered", "sweeps")
+ATLAS_KEYS = ("image", "labels")
 RESTART = 0.5  # of the learning rate, for weights that are trained already
 
 
 @dataclass(frozen=True)
+class AtlasFiles:
+    """A labelled head in a world of its own."""
+
+    image: Path
+    labels: Path
+
+
+@dataclass(frozen=True)
 class SubjectFiles:
-    """One patient: contrasts in one world, a label volume where there is one, whether ultrasound
-    is simulated from them, and images in worlds of their own; see `rounds.Patient`."""
+    """One patient: contrasts in one world, a label volume or an atlas to carry one from where there
+    is one, whether ultrasound is simulated from them, and images in worlds of their own; see
+    `rounds.Patient`."""
 
     name: str
     images: tuple[Path, ...]
     labels: Path | None = None
+    atlas: AtlasFiles | None = None
     ultrasound: bool = False
     unregistered: tuple[Path, ...] = ()
     sweeps: tuple[Path, ...] = ()
@@ -95,13 +107,13 @@ def pretrain_universal(
     if minutes is not None or steps is not None:
         config = replace(config, minutes=minutes, steps=steps)
     device = distributed.own_device(device)
-    loaded = [_load(entry) for entry in plan.patients]
+    loaded = [_load(entry, start, device) for entry in plan.patients]
     patients, marks = [patient for patient, _ in loaded], ",".join(mark for _, mark in loaded)
     trainer = _Trainer(plan, config, output, device, seed, checkpoint, marks, report)
     if plan.rounds is None:
         model, rounds = trainer.run(start, [subject_of(patient) for patient in patients]), []
     else:
-        held_out = [_load(entry)[0] for entry in plan.held_out]
+        held_out = [_load(entry, start, device)[0] for entry in plan.held_out]
         begun = None if start is None else start.to(device)
         model, rounds = learn_in_rounds(
             patients, held_out, begun, trainer.round, plan.rounds, seed=seed, report=after_round
@@ -232,7 +244,7 @@ def _entry(path: Path, number: int, entry: Any) -> SubjectFiles:
     for key in entry:
         if key not in KEYS:
             raise InputError(f"{where}: unknown key {key!r}; known keys: {', '.join(KEYS)}")
-    name, images, labels, ultrasound, *apart = (entry.get(key) for key in KEYS)
+    name, images, labels, atlas, ultrasound, *apart = (entry.get(key) for key in KEYS)
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: expected a name, got {name!r}")
     if not isinstance(images, list) or not images:
@@ -247,7 +259,16 @@ def _entry(path: Path, number: int, entry: Any) -> SubjectFiles:
         for listed in (images, *apart)
     )
     known = None if labels is None else _existing(path, labels, f"{where} ({name})")
-    return SubjectFiles(name, found, known, bool(ultrasound), unregistered, sweeps)
+    carried = None if atlas is None else _atlas(path, atlas, f"{where} ({name})")
+    if known and carried:
+        raise InputError(f"{where} ({name}): give labels or an atlas to carry them from, not both")
+    return SubjectFiles(name, found, known, carried, bool(ultrasound), unregistered, sweeps)
+
+
+def _atlas(path: Path, entry: Any, where: str) -> AtlasFiles:
+    if not isinstance(entry, dict) or set(entry) != set(ATLAS_KEYS):
+        raise InputError(f"{where}: atlas: expected image and labels, got {entry!r}")
+    return AtlasFiles(*(_existing(path, entry[key], f"{where}: atlas") for key in ATLAS_KEYS))
 
 
 def _existing(path: Path, value: Any, where: str) -> Path:
@@ -259,17 +280,27 @@ def _existing(path: Path, value: Any, where: str) -> Path:
     return found
 
 
-def _load(files: SubjectFiles) -> tuple[Patient, str]:
-    """One patient's images, and the fingerprint of all.
+def _load(
+    files: SubjectFiles, start: UniversalModel | None, device: torch.device
+) -> tuple[Patient, str]:
+    """One patient's images, and the fingerprint of all. Labels of an atlas are carried by the
+    model to start from, or the bundled one.
 
     Raises:
-        InputError: an image cannot be read, or a sweep is constant.
+        InputError: an image cannot be read or is constant, or its atlas finds no place.
     """
     images, unregistered, sweeps = (
         tuple(Volume.read(path) for path in paths)
         for paths in (files.images, files.unregistered, files.sweeps)
     )
     labels = None if files.labels is None else Volume.read(files.labels)
+    if files.atlas is not None:
+        atlas, known = (Volume.read(p).to(device) for p in (files.atlas.image, files.atlas.labels))
+        model = (start or UniversalModel.load()).to(device)
+        try:
+            labels = carry_labels(atlas, known, images[0].to(device), model).to("cpu")
+        except EstimationError as error:
+            raise InputError(f"patient {files.name}: {error}") from error
     every = [*images, *unregistered, *sweeps, *([labels] if labels else [])]
     mark = ",".join(fingerprint(image) for image in every)
     shown = tuple(toned(sweep) for sweep in sweeps)

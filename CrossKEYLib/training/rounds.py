@@ -16,18 +16,17 @@ import numpy as np
 import torch
 
 from .. import transform
+from ..both_ways import register_both_ways
 from ..candidates import moving_points
-from ..hounsfield import windowed
-from ..landmarks import EmbeddedPair, Method, register_embedded
+from ..foreground import shown, shown_points
+from ..landmarks import EmbeddedPair, Method
 from ..transform import Matrix
 from ..universal import UniversalModel
-from ..volume import Grid, Volume, gaussian, rescaled
-from .views import FOREGROUND, Subject, read_subject
+from ..volume import Volume
+from .views import Subject, read_subject
 
 HELD_OUT_SEED = 10**6
 MOTION = (15.0, 20.0)  # mm and degrees, of held-out images
-REACH_MM = 20.0  # around where an image was laid, for the way back
-SAMPLES = 500  # points over which two registrations are compared
 NEAR_MM = 5.0
 
 
@@ -164,15 +163,11 @@ def register_patient(
     device = next(model.network.parameters()).device
     first, found = patient.images[0].to(device), []
     for number, other in enumerate(image.to(device) for image in patient.others):
-        forth = register_embedded(first, other, model, seed=seed).matrix
-        apart = np.inf
-        if forth is not None:
-            near = _emptied_beyond(first, other.moved(forth))
-            back = register_embedded(other, near, model, seed=seed + 1).matrix
-            if back is not None:
-                apart = _apart(forth, transform.invert(back), other, seed)
-        kept = apart <= config.disagreement_mm
-        found.append(Registered(patient.name, number, forth, float(apart), kept))
+        laid = register_both_ways(first, other, model, seed=seed)
+        kept = laid.disagreement_mm <= config.disagreement_mm
+        found.append(
+            Registered(patient.name, number, laid.matrix, float(laid.disagreement_mm), kept)
+        )
     return tuple(found)
 
 
@@ -204,12 +199,6 @@ def held_out_error(
     return float(found.mean()), float((found < NEAR_MM).float().mean()), float(nearest.mean())
 
 
-def shown(image: Volume) -> torch.Tensor:
-    """Where an image shows something to describe, bool ``[K, J, I]``; air is seldom quite dark."""
-    scaled = rescaled(windowed(image))
-    return gaussian(scaled.array, [2 / float(s) for s in image.spacing_mm[::-1]]) > FOREGROUND
-
-
 def subject_of(patient: Patient, pairs: Sequence[Registered] = ()) -> Subject:
     """What is learned from: the contrasts in one world, and the others as far as they count."""
     laid = {
@@ -225,27 +214,6 @@ def subject_of(patient: Patient, pairs: Sequence[Registered] = ()) -> Subject:
 
 def _places(image: Volume, is_sweep: bool, count: int, seed: int) -> torch.Tensor:
     """Random places that an image shows, ``[N, 3]`` RAS mm; of ultrasound, on bright lines."""
-    generator = torch.Generator().manual_seed(seed)
     if is_sweep:
-        return moving_points(image, count, generator)
-    inside = shown(image).nonzero()
-    pick = torch.randperm(len(inside), generator=generator)[:count]
-    return image.points_ras(inside[pick.to(inside.device)].float())
-
-
-def _emptied_beyond(first: Volume, laid: Volume) -> Volume:
-    """The first image near the box of another: a sweep would hardly be found by all of a head."""
-    ijk = transform.apply(laid.ras_to_ijk, Grid.of(first).points(first.device))
-    last = torch.tensor(laid.shape[::-1], device=ijk.device) - 1
-    margin = torch.as_tensor(REACH_MM / laid.spacing_mm, dtype=ijk.dtype, device=ijk.device)
-    near = ((ijk > -margin) & (ijk < last + margin)).all(-1)
-    return first.replaced(torch.where(near, first.array, first.array.amin()))
-
-
-def _apart(a: Matrix, b: Matrix, image: Volume, seed: int) -> float:
-    """Mean distance (mm) between where two transforms put what an image shows."""
-    inside = shown(image).nonzero()
-    generator = torch.Generator().manual_seed(seed)
-    pick = torch.randint(len(inside), (SAMPLES,), generator=generator)
-    points = image.points_ras(inside[pick.to(inside.device)].float())
-    return float((transform.apply(a, points) - transform.apply(b, points)).norm(dim=1).mean())
+        return moving_points(image, count, torch.Generator().manual_seed(seed))
+    return shown_points(image, count, seed)

@@ -19,13 +19,13 @@ from .. import transform
 from ..descriptors.patches import random_rotations
 from ..descriptors.uae import DIMMEST
 from ..errors import InputError
+from ..foreground import FOREGROUND
 from ..hounsfield import windowed
 from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.simulator import simulate
 from ..volume import Grid, Volume, gaussian, rescaled, toned
 
 BORDER_VOXELS = 4  # points nearer to a view's border are not used
-FOREGROUND = 0.08  # of the scaled intensity, smoothed: above it there is something to describe
 KNOTS = 10  # of an intensity curve
 PLAIN = 0.1  # chance of a point where ultrasound shows nothing of note
 
