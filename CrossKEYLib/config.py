@@ -84,9 +84,10 @@ class TrustConfig:
     """When a result is believed. Each limit is where its evidence is worth one half."""
 
     min_confidence: float = 0.5
-    min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
-    min_distinctness: float = 1.3  # score of the descriptor field over that of any other place
+    min_chance_ratio: float = 1.2  # inliers over what chance reaches (its mean + 2 deviations)
+    min_distinctness: float = 1.1  # score of the descriptor field over that of any other place
     rival_searches: int = 2  # for that other place
+    min_structure: float = 0.006  # mean cosine of self-similarities over that 4 mm beside
     max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
     max_predicted_tre_mm: float = 4.0
@@ -126,7 +127,7 @@ class RegisterConfig:
     match: MatchConfig = MatchConfig()
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
-    moving_keypoints: int = 4000
+    moving_keypoints: int = 3000
     capture_radius_mm: float = 40.0  # around a given start
     look_fixed: int = 40000  # MRI points at most, in the first look that finds the orientation
     look_moving: int = 2000  # iUS points, likewise

@@ -21,6 +21,7 @@ from .model import Described, Model, describe_brain
 from .plausibility import check_pair
 from .refinement import Companion, check_settings, features_of, refined, wants_universal
 from .resources import resource
+from .structure import structure_margin
 from .synthesis.anatomy import brain_mask
 from .transform import Matrix
 from .trust import Trust, assess
@@ -357,6 +358,8 @@ class _Pipeline:
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
+            matrix = attempt.result.matrix
+            structure = 0.0 if matrix is None else structure_margin(target.mri, ius, matrix)
             return assess(
                 target.described.points[a],
                 attempt.moving.points[b],
@@ -366,6 +369,7 @@ class _Pipeline:
                 self.config.trust,
                 self.generator,
                 attempt.evidence,
+                structure,
             )
 
 

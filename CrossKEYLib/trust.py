@@ -1,11 +1,12 @@
-"""How far a registration can be trusted, judged from its matches and descriptors alone.
+"""How far a registration can be trusted, judged from its matches, descriptors and images alone.
 
-Five questions, each answered by a number with a limit: do more matches agree than chance would
-bring about, do the descriptors agree better here than in any other place, do independent halves of
-the matches give the same transform, are the agreeing matches spread widely enough to fix a
-rotation, and how large is the error to expect over the ultrasound? The confidence is the product
-of one logistic curve per question in the logarithm of number over limit. Each curve passes one
-half at its limit, so strong evidence on one question never outweighs missing evidence on another.
+Six questions, each answered by a number with a limit: do more matches agree than chance would
+bring about, do the descriptors agree better here than in any other place, does the structure of the
+images coincide here rather than a few mm beside, do independent halves of the matches give the same
+transform, are the agreeing matches spread widely enough to fix a rotation, and how large is the
+error to expect over the ultrasound? The confidence is the product of one logistic curve per
+question in the logarithm of number over limit. Each curve passes one half at its limit, so strong
+evidence on one question never outweighs missing evidence on another.
 The limits were set on ultrasound against another patient's MRI and on simulated pairs (see the
 README); the confidence orders results and is not a calibrated probability.
 """
@@ -45,6 +46,8 @@ class Trust:
         chance_ratio: independent inliers over what chance reaches (mean + 2 deviations).
         distinctness: the score of the descriptors over the best that any other place reaches;
             infinite when no descriptors were given.
+        structure: by how much self-similarities of the images agree better here than a few mm
+            beside (`structure.structure_margin`); infinite when it was not asked.
         spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
         inlier_rms_mm: root mean square residual of the inliers.
         agreement_mm: RMS displacement over the field of view between transforms found anew, with
@@ -64,6 +67,7 @@ class Trust:
     chance_deviation: float
     chance_ratio: float
     distinctness: float
+    structure: float
     spread_mm: float
     inlier_rms_mm: float
     agreement_mm: float
@@ -83,6 +87,7 @@ def assess(
     trust: TrustConfig,
     generator: torch.Generator,
     evidence: Evidence | None = None,
+    structure: float = math.inf,
 ) -> Trust:
     """Judge a result by the matches it came from, and by the descriptors behind them.
 
@@ -97,6 +102,7 @@ def assess(
         evidence: descriptors of both images, when they took part in the estimation. The score
             that the transform reaches then takes the place of the inliers in the comparison
             with chance: it uses all points where inliers use the few best.
+        structure: see `Trust`.
 
     Raises:
         EstimationError: no field-of-view points.
@@ -127,6 +133,7 @@ def assess(
     margins = (
         ratio / trust.min_chance_ratio,
         distinctness / trust.min_distinctness,
+        structure / trust.min_structure,
         trust.max_agreement_mm / max(agreement, 1e-6),
         spread / trust.min_spread_mm,
         trust.max_predicted_tre_mm / max(predicted, 1e-6),
@@ -139,6 +146,7 @@ def assess(
         "chance_deviation": float(chance.std(correction=0)),
         "chance_ratio": ratio,
         "distinctness": distinctness,
+        "structure": structure,
         "spread_mm": spread,
         "inlier_rms_mm": result.rms_mm,
         "agreement_mm": agreement,
@@ -160,7 +168,7 @@ def _check_fov(fov_points: torch.Tensor) -> None:
 
 def _refused(reason: str) -> Trust:
     nan, inf = math.nan, math.inf
-    return Trust(0, 0.0, nan, nan, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0, False, [reason])
+    return Trust(0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0, False, [reason])
 
 
 def _logistic(log_odds: float) -> float:
@@ -355,6 +363,8 @@ def _reasons(
         f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}.",
         f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
         f"best other place; at least {trust.min_distinctness:.2f} times is needed.",
+        f"A few mm beside, the tissue of both images coincides as well as here or nearly so: the "
+        f"lead is {numbers['structure']:.4f}, at least {trust.min_structure:.4f} is needed.",
         f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
         f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
         f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "

@@ -47,6 +47,7 @@ ORDER = [
     "local_affine",
     "fixed_point",
     "refinement",
+    "structure",
     "trust",
     "landmarks",
     "both_ways",

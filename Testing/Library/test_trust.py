@@ -64,6 +64,19 @@ def test_predicted_error_follows_and_covers_the_true_error():
     assert 0.3 < np.median(ratio) < 1.2
 
 
+@pytest.mark.parametrize(("structure", "accepted"), [(0.02, True), (0.001, False), (-0.01, False)])
+def test_images_that_do_not_coincide_are_refused_whatever_the_matches_say(structure, accepted):
+    matched = simulate(0, share=0.15)
+    generator = torch.Generator().manual_seed(0)
+    result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
+    given = (matched.fixed, matched.moving, result, matched.fov, CONFIG, TRUST, generator)
+    verdict = assess(*given, structure=structure)
+    assert verdict.accepted is accepted
+    assert (verdict.confidence > 0.9) is accepted
+    assert verdict.structure == structure
+    assert accepted or any("A few mm beside" in reason for reason in verdict.reasons)
+
+
 @pytest.mark.parametrize("shape", ["ball", "line"])
 @pytest.mark.parametrize("seed", range(2))
 def test_right_matches_in_a_lump_or_on_a_line_are_refused(shape, seed):

@@ -223,14 +223,21 @@ def test_yaml_that_cannot_be_used(data, change, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "seen"), [("uae.yaml", False), ("uae-ultrasound.yaml", True)])
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [("uae.yaml", False), ("uae-ultrasound.yaml", True), ("uae-atlas.yaml", False)],
+)
 def test_examples_are_well_formed_and_hold_out_what_they_say(tmp_path, name, seen):
     text = (CONFIGS / name).read_text(encoding="utf-8")
     for patient in yaml.safe_load(text)["patients"]:
-        for image in [*patient["images"], *([patient["labels"]] if "labels" in patient else [])]:
+        atlas = patient.get("atlas", {}).values()
+        for image in [*patient["images"], patient.get("labels", patient["images"][0]), *atlas]:
             (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / image).touch()
     (tmp_path / "uae.yaml").write_text(text, encoding="utf-8")
     patients = read_plan(tmp_path / "uae.yaml").patients
     assert [patient.name for patient in patients] == ["p19", "colin27", "remind022"]
     assert {patient.ultrasound for patient in patients} == {seen}
+    assert (sum(patient.atlas is not None for patient in patients) == 2) is (
+        name == "uae-atlas.yaml"
+    )

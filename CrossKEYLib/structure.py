@@ -1,0 +1,62 @@
+"""Does the structure of both images coincide, rather than a few mm beside?
+
+The last question to a registration, asked of the images themselves and not of what was learned:
+self-similarities (MIND-SSC, `descriptors/mind.py`) of tissue that belongs together agree best where
+it lies on itself, and less a few mm away in any direction. Where other tissue was laid, or the
+right one beside its place, some direction is as good or better. Matches that err together cannot
+bring that about.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+
+from . import transform
+from .refinement import SelfSimilarities
+from .transform import Matrix
+from .volume import Volume
+
+SHIFT_MM = 4.0
+_MARGIN_MM = SHIFT_MM + 1.0
+_POINTS = 4000
+_FEWEST = 300  # of them that must lie on the MRI
+_WAYS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(way)], float)
+_SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
+
+
+def structure_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
+    """By how much self-similarities agree better at a transform than `SHIFT_MM` beside it.
+
+    Args:
+        mri: zero where it shows nothing.
+        ius: toned (`volume.toned`), zero outside the field of view.
+        matrix: ``T_fixed_moving``, 4x4, RAS mm.
+
+    Returns:
+        Mean cosine at the transform less that in the best of 26 directions; minus one where too
+        little of the ultrasound lies on the MRI to tell.
+    """
+    features = SelfSimilarities(mri, margin_mm=_MARGIN_MM)
+    points = features.samples(ius, torch.empty(0, 3))
+    pick = torch.linspace(0, len(points) - 1, min(_POINTS, len(points)), device=points.device)
+    places = transform.apply(matrix, points[pick.long()])
+    places = places[_on(mri, places)]
+    if len(places) < _FEWEST:
+        return -1.0
+    fixed, laid = features.maps(ius.moved(matrix), places)
+    own = laid.sample(places)
+    shifts = torch.as_tensor(_SHIFTS, dtype=places.dtype, device=places.device)
+    beside = fixed.sample((places + shifts[:, None]).flatten(0, 1)).unflatten(0, (len(shifts), -1))
+    here = (fixed.sample(places) * own).sum(1).mean()
+    return float(here - (beside * own).sum(2).mean(1).amax())
+
+
+def _on(mri: Volume, places: torch.Tensor) -> torch.Tensor:
+    """Bool ``[N]``: RAS places that an MRI shows, and whose surroundings lie in its box."""
+    ijk = transform.apply(mri.ras_to_ijk, places)
+    last = torch.tensor(mri.shape[::-1], device=places.device) - 1
+    rim = torch.as_tensor(_MARGIN_MM / mri.spacing_mm, dtype=ijk.dtype, device=places.device)
+    return ((ijk >= rim) & (ijk <= last - rim)).all(-1) & (mri.sample(places) > 0)

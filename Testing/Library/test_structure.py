@@ -1,0 +1,57 @@
+"""The lead of self-similarities at a transform: at the truth, beside it, and where nothing is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from registered import TRUTH, pair
+from training_phantoms import texture
+
+from CrossKEYLib import transform
+from CrossKEYLib.config import TrustConfig
+from CrossKEYLib.structure import structure_margin
+from CrossKEYLib.volume import Volume, toned
+
+LIMIT = TrustConfig().min_structure
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[Volume, Volume]:
+    """MRI and toned iUS; the second shows a part of the first at `TRUTH`, in other intensities."""
+    mri, ius = pair()
+    shown = ius.array > 0
+    other = torch.where(shown, (1.1 - ius.array) ** 1.5, 0)
+    return mri, toned(ius.replaced(other))
+
+
+def test_it_leads_at_the_truth_whatever_the_contrast(images):
+    assert structure_margin(*images, TRUTH) > 5 * LIMIT
+
+
+@pytest.mark.parametrize("way", [(1, 0, 0), (0, -1, 0), (0.6, 0, 0.8)])
+def test_a_few_mm_beside_it_does_not_lead(images, way):
+    """Near misses look right to the eye, and are what a surgeon must be kept from."""
+    beside = transform.from_parts(np.eye(3), 4.0 * np.array(way)) @ TRUTH
+    assert structure_margin(*images, beside) < LIMIT
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_tissue_never_leads(images, seed):
+    stranger = texture(images[0].shape[0], seed=100 + seed)
+    assert structure_margin(stranger, images[1], TRUTH) < LIMIT
+
+
+def test_nothing_is_told_where_the_mri_shows_nothing(images):
+    mri, ius = images
+    away = transform.from_parts(np.eye(3), [500.0, 0.0, 0.0])
+    assert structure_margin(mri, ius, away @ TRUTH) == -1
+    assert structure_margin(mri.replaced(0 * mri.array), ius, TRUTH) == -1
+
+
+def test_the_place_of_the_world_does_not_matter(images):
+    """Grids lie elsewhere after a motion, so the figure is the same within interpolation."""
+    mri, ius = images
+    motion = transform.random_rigid(np.random.default_rng(0), 30.0, 25.0, mri.centre_ras)
+    moved = structure_margin(mri.moved(motion), ius, motion @ TRUTH)
+    assert moved == pytest.approx(structure_margin(mri, ius, TRUTH), rel=0.25)
