@@ -10,6 +10,8 @@ from training_phantoms import texture
 
 from CrossKEYLib import transform
 from CrossKEYLib.config import TrustConfig
+from CrossKEYLib.registration import register
+from CrossKEYLib.resources import resource
 from CrossKEYLib.structure import structure_margin
 from CrossKEYLib.volume import Volume, toned
 
@@ -55,3 +57,11 @@ def test_the_place_of_the_world_does_not_matter(images):
     motion = transform.random_rigid(np.random.default_rng(0), 30.0, 25.0, mri.centre_ras)
     moved = structure_margin(mri.moved(motion), ius, motion @ TRUTH)
     assert moved == pytest.approx(structure_margin(mri, ius, TRUTH), rel=0.25)
+
+
+def test_a_mirrored_ultrasound_is_refused():
+    """It fits the other hemisphere: matches, descriptors and halves agree, tissue does not."""
+    mri, ius = (Volume.read(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))
+    result = register(mri, ius.replaced(ius.array.flip(2)))
+    assert not result
+    assert result.trust.structure < LIMIT
