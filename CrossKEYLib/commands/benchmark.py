@@ -35,6 +35,13 @@ def benchmark(
     simulate: Annotated[
         int, typer.Option(help="Simulated ultrasounds per MRI, their pose exactly known.", min=0)
     ] = 0,
+    absent: Annotated[
+        int,
+        typer.Option(
+            help="Likewise, with that side of the head emptied: each acceptance is a false one.",
+            min=0,
+        ),
+    ] = 0,
     foreign: Annotated[
         list[Path] | None,
         typer.Option(help="Ultrasound of other patients; repeat. Each acceptance is a false one."),
@@ -62,11 +69,13 @@ def benchmark(
     chosen, sizes = _methods(methods), _levels(levels)
     outputs.check_folder(output)
     place = machine(device, threads)
-    cases = _cases(case, mri or [], ius, landmarks or [], simulate, foreign or [])
+    cases = _cases(case, mri or [], ius, landmarks or [], (simulate, absent), foreign or [])
     ours = Model.load(model).to(place) if OURS in chosen else None
     trials = plan(cases, chosen, sizes, seeds)
     if not trials:
-        raise InputError("foreign pairs are for crosskey alone; add it to --methods")
+        raise InputError(
+            "pairs that do not belong together are for crosskey alone; add it to --methods"
+        )
     output.mkdir(parents=True, exist_ok=True)
     with display() as shown:
         shown.stage(f"{len(trials)} registrations")
@@ -108,11 +117,17 @@ def _cases(
     mri: Sequence[Path],
     ius: Path | None,
     landmarks: Sequence[Path],
-    simulate: int,
+    counts: tuple[int, int],
     foreign: Sequence[Path],
 ) -> list[Case]:
     """Raises InputError: options that do not go together, or give no case at all."""
-    from ..evaluation.cases import find_case, foreign_cases, real_cases, simulated_cases
+    from ..evaluation.cases import (
+        absent_cases,
+        find_case,
+        foreign_cases,
+        real_cases,
+        simulated_cases,
+    )
 
     if folder is not None:
         if mri or ius is not None or landmarks:
@@ -126,9 +141,12 @@ def _cases(
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
     cases = [] if ius is None else real_cases(mri, ius, landmarks)
-    cases += simulated_cases(mri, simulate) + foreign_cases(mri, foreign)
+    cases += simulated_cases(mri, counts[0]) + absent_cases(mri, counts[1])
+    cases += foreign_cases(mri, foreign)
     if not cases:
-        raise InputError("nothing to register: give --ius and --landmarks, --simulate or --foreign")
+        raise InputError(
+            "nothing to register: give --ius and --landmarks, --simulate, --absent or --foreign"
+        )
     return cases
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from ..errors import InputError
 from ..files import NIFTI, TEXT_HEADER
@@ -18,12 +19,13 @@ from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.probe import Probe
 from ..synthesis.simulator import simulate
 from ..synthesis.style import Style
-from ..volume import Volume
+from ..volume import Grid, Volume
 
 REAL, SIMULATED, FOREIGN = "real", "simulated", "foreign"
 IUS_NAME = re.compile(r"(^|[_-])i?us([_.-])", re.IGNORECASE)  # Case24_US_before.nii.gz, ius.nrrd
 TARGETS = 500  # places in the field of view at which a simulated pair's error is measured
 SPACING_MM = 0.5  # of simulated iUS; real ones have about this
+EMPTIED_MM = 5.0  # beyond the ultrasound, of an MRI that must not show what it shows
 MOST_DRAWS = 20  # a probe may by chance see next to nothing
 
 
@@ -88,7 +90,7 @@ def real_cases(mri: Sequence[Path], ius: Path, landmarks: Sequence[Path]) -> lis
     def loader(path: Path) -> Callable[[], Images]:
         return lambda: Images(_read(path), _read(ius), *pairs)
 
-    return [Case(REAL, path.name, ius.name, loader(path)) for path in mri]
+    return [Case(REAL, name, ius.name, loader(path)) for path, name in names_of(mri)]
 
 
 def foreign_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
@@ -97,7 +99,25 @@ def foreign_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
     def loader(a: Path, b: Path) -> Callable[[], Images]:
         return lambda: Images(_read(a), _read(b), None, None)
 
-    return [Case(FOREIGN, a.name, b.name, loader(a, b)) for a in mri for b in ius]
+    return [
+        Case(FOREIGN, of_a, of_b, loader(a, b))
+        for a, of_a in names_of(mri)
+        for b, of_b in names_of(ius)
+    ]
+
+
+def absent_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
+    """The sites of `simulated_cases`, whose side of the head was emptied from the MRI: what the
+    ultrasound shows is not there, while its likeness on the other side is."""
+
+    def loader(path: Path, site: int) -> Callable[[], Images]:
+        return lambda: without_its_side(simulated(_read(path), _anatomy(path), (seed, site)))
+
+    return [
+        Case(FOREIGN, name, f"site {site}, emptied", loader(path, site))
+        for path, name in names_of(mri)
+        for site in range(count)
+    ]
 
 
 def simulated_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
@@ -107,9 +127,20 @@ def simulated_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case
         return lambda: simulated(_read(path), _anatomy(path), (seed, site))
 
     return [
-        Case(SIMULATED, path.name, f"site {site}", loader(path, site))
-        for path in mri
+        Case(SIMULATED, name, f"site {site}", loader(path, site))
+        for path, name in names_of(mri)
         for site in range(count)
+    ]
+
+
+def names_of(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Each path with a short name of its own: that of the file, after its folder's where two files
+    are called alike (T1.nii.gz of two patients)."""
+    names = [path.name for path in paths]
+    full = [f"{path.resolve().parent.name}/{path.name}" for path in paths]
+    return [
+        (path, long if names.count(short) > 1 else short)
+        for path, short, long in zip(paths, names, full, strict=True)
     ]
 
 
@@ -131,6 +162,17 @@ def simulated(
     chosen = inside[torch.randint(len(inside), (TARGETS,), generator=generator).to(inside.device)]
     targets = made.points_ras(chosen.float())
     return Images(mri, made, targets, targets)
+
+
+def without_its_side(images: Images) -> Images:
+    """The MRI emptied on the ultrasound's side of a plane that all of the ultrasound lies behind,
+    across the line from the middle of what the MRI shows; nothing corresponds any more."""
+    mri, shown = images.mri, images.ius.points_ras((images.ius.array > 0).nonzero().float())
+    middle = mri.points_ras((mri.array > 0).nonzero().float()).mean(0)
+    way = F.normalize(shown.mean(0) - middle, dim=0)
+    emptied = Grid.of(mri).points(mri.device) @ way > (shown @ way).amin() - EMPTIED_MM
+    left = mri.replaced(torch.where(emptied, 0, mri.array))
+    return Images(left, images.ius, None, None)
 
 
 @lru_cache(maxsize=4)

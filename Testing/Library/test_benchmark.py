@@ -22,11 +22,13 @@ from CrossKEYLib.evaluation.cases import (
     SIMULATED,
     Case,
     Images,
+    absent_cases,
     find_case,
     foreign_cases,
     real_cases,
     simulated,
     simulated_cases,
+    without_its_side,
 )
 from CrossKEYLib.evaluation.peers.registry import PEERS, Peer
 from CrossKEYLib.evaluation.starts import LEVELS, start_of
@@ -170,6 +172,36 @@ def test_foreign_cases_pair_everything(tmp_path):
     mri, ius = ([tmp_path / f"{s}{n}.nii.gz" for n in (1, 2)] for s in ("mri", "us"))
     names = [(c.mri, c.ius) for c in foreign_cases(mri, ius)]
     assert names == [(a.name, b.name) for a in mri for b in ius]
+
+
+def test_files_that_are_called_alike_are_told_apart(tmp_path):
+    """T1.nii.gz of two patients; under one name the second would count as done."""
+    mri = [tmp_path / patient / "T1.nii.gz" for patient in ("p1", "p2")]
+    cases = foreign_cases(mri, [tmp_path / "us.nii.gz"])
+    assert [(c.mri, c.ius) for c in cases] == [
+        ("p1/T1.nii.gz", "us.nii.gz"),
+        ("p2/T1.nii.gz", "us.nii.gz"),
+    ]
+
+
+def test_an_emptied_side_shows_nothing_of_the_ultrasound(tmp_path):
+    mri, ius = pair()
+    corner = (ius.array > 0) & (torch.arange(ius.shape[2]) > 0.6 * ius.shape[2])
+    aside = Images(mri, ius.moved(TRUTH).replaced(ius.array * corner), TARGETS, TARGETS)
+    left = without_its_side(aside)
+    assert left.targets_fixed is None
+    assert left.targets_moving is None
+    shown = aside.ius.points_ras(corner.nonzero().float())
+    assert mri.sample(shown).mean() > 0.1
+    assert left.mri.sample(shown).max() == 0
+    assert 0.2 < float((left.mri.array > 0).float().mean()) < 0.7
+    kept = left.mri.array > 0
+    assert torch.equal(left.mri.array[kept], mri.array[kept])
+    cases = absent_cases([tmp_path / "a.nii.gz"], 2)
+    assert [(c.kind, c.ius) for c in cases] == [
+        (FOREIGN, "site 0, emptied"),
+        (FOREIGN, "site 1, emptied"),
+    ]
 
 
 def test_simulated_pairs_have_an_exact_truth(tmp_path):
@@ -332,7 +364,7 @@ def test_command_needs_something_to_register(tmp_path, capsys):
     mri = tmp_path / "mri.nii.gz"
     mri.touch()
     assert cli.main([*base, "--mri", str(mri)]) == 2
-    assert "--simulate or --foreign" in capsys.readouterr().err
+    assert "--simulate, --absent or --foreign" in capsys.readouterr().err
     assert cli.main([*base, "--mri", str(mri), "--ius", str(mri)]) == 2
     assert "belong together" in capsys.readouterr().err
 
