@@ -49,7 +49,7 @@ def moving_points(ius: Volume, count: int, generator: torch.Generator) -> torch.
 
 
 def interior_points(
-    ius: Volume, spacing_mm: float = 1.5, inset_mm: float = 3.0, most: int = 10000
+    ius: Volume, spacing_mm: float = 1.5, inset_mm: float = 3.0, most: int = 6000
 ) -> torch.Tensor:
     """Every ``spacing_mm`` in the field of view, ``inset_mm`` from its rim or more, evenly thinned
     to at most ``most``; ``[N, 3]`` RAS mm.

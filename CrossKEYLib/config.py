@@ -86,15 +86,15 @@ class TrustConfig:
     min_confidence: float = 0.5
     min_chance_ratio: float = 1.2  # inliers over what chance reaches (its mean + 2 deviations)
     min_distinctness: float = 1.1  # score of the descriptor field over that of any other place
-    rival_searches: int = 2  # for that other place
+    rival_searches: int = 1  # for that other place
     min_structure: float = 0.006  # mean cosine of self-similarities over that 4 mm beside
     max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
     max_predicted_tre_mm: float = 4.0
     steepness: float = 4.0  # log-odds gained per doubling beyond a limit
-    chance_repeats: int = 4
+    chance_repeats: int = 3
     splits: int = 3  # pairs of disjoint halves
-    hypotheses: int = 5000  # of each re-estimation
+    hypotheses: int = 3000  # of each re-estimation
 
 
 @dataclass(frozen=True)

@@ -170,26 +170,31 @@ def features_of(kind: str, mri: Volume, model: Model, companion: Companion | Non
     return PatchFeatures(model.encoder, rescaled(mri))
 
 
-def refined(
-    features: Features,
-    ius: Volume,
-    salient: torch.Tensor,
-    matrix: Matrix,
-    config: FeatureMetricConfig | None = None,
-) -> FeatureFit:
-    """Improve ``T_fixed_moving`` (4x4, RAS mm) of a toned iUS by dense features.
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Dense features of both images as a transform lays one on the other; they serve every
+    transform within some mm and degrees of it.
 
-    The iUS is described as the transform lays it, so that both images are seen in one orientation.
-
-    Args:
-        features: of the MRI.
-        ius: see `volume.toned`.
-        salient: ``[N, 3]`` RAS mm in its field of view.
-        matrix: the transform so far.
-        config: levels, robustness and when it counts as improved; what suits the features when
-            missing.
+    Attributes:
+        fixed, moving: maps, each in its image's world.
+        points: ``[N, 3]`` RAS mm in the iUS, where they are compared.
+        settings: that suit these features.
     """
-    points = features.samples(ius, salient)
-    fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
-    moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
-    return refine_features(fixed, moving, points, matrix, config or features.settings)
+
+    fixed: FeatureMap
+    moving: FeatureMap
+    points: torch.Tensor
+    settings: FeatureMetricConfig
+
+    @classmethod
+    def of(cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix) -> Compared:
+        """Describe a toned iUS as ``T_fixed_moving`` lays it, so that both images are seen in one
+        orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
+        points = features.samples(ius, salient)
+        fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
+        moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
+        return cls(fixed, moving, points, features.settings)
+
+    def refined(self, matrix: Matrix) -> FeatureFit:
+        """Improve ``T_fixed_moving`` (4x4, RAS mm)."""
+        return refine_features(self.fixed, self.moving, self.points, matrix, self.settings)

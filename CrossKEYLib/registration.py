@@ -19,11 +19,18 @@ from .estimation.ransac import result_of
 from .matching import Matches, Prior, match
 from .model import Described, Model, describe_brain
 from .plausibility import check_pair
-from .refinement import Companion, check_settings, features_of, refined, wants_universal
+from .refinement import (
+    Companion,
+    Compared,
+    SelfSimilarities,
+    check_settings,
+    features_of,
+    wants_universal,
+)
 from .resources import resource
 from .structure import structure_margin
 from .synthesis.anatomy import brain_mask
-from .transform import Matrix
+from .transform import Matrix, nearest_rotation
 from .trust import Trust, assess
 from .universal import ULTRASOUND, UniversalModel
 from .volume import Volume, rescaled, toned
@@ -170,6 +177,7 @@ class _Attempt:
     evidence: Evidence
     result: RigidResult
     score: float
+    seen: Compared | None = None  # self-similarities, where refinement has made them
 
 
 class _Pipeline:
@@ -208,7 +216,7 @@ class _Pipeline:
         if self.universal is not None and wants_universal(self.config):
             with self.stage("embedding"):
                 self.companion = Companion.of(self.universal, fixed)
-        rotation = np.eye(3) if initial is None else _rotation_of(initial)
+        rotation = np.eye(3) if initial is None else nearest_rotation(initial)
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         attempt = self._attempt(target, ius, points, rotation, prior)
         trust = self._assess(target, attempt, ius)
@@ -253,7 +261,7 @@ class _Pipeline:
         look = self._once(few, ius, some, rotation, prior, estimate)
         attempts = []
         if look.result.matrix is not None:
-            turned = _rotation_of(look.result.matrix)
+            turned = nearest_rotation(look.result.matrix)
             attempts.append(self._once(target, ius, points, turned, prior, estimate))
         if not attempts or attempts[0].score < look.score:  # the look was misled
             attempts.append(self._once(target, ius, points, rotation, prior, estimate))
@@ -313,7 +321,10 @@ class _Pipeline:
             return attempt
         with self.stage("refinement"):
             features = features_of(config.refine, target.mri, self.model, self.companion)
-            fit = refined(features, ius, attempt.moving.points, matrix)
+            seen = Compared.of(features, ius, attempt.moving.points, matrix)
+            if config.refine == "mind":
+                attempt = replace(attempt, seen=seen)
+            fit = seen.refined(matrix)
             if not fit:
                 return attempt
             a, b = attempt.matches.indices.T
@@ -344,13 +355,13 @@ class _Pipeline:
             found = look.result.matrix
             enough = len(scores) >= _LOOKS_TO_COMPARE
             if found is not None and enough and look.score > _CLEAR_LEAD * max(scores):
-                yield _rotation_of(found)  # nearer than the one that was tried
+                yield nearest_rotation(found)  # nearer than the one that was tried
             else:
                 others.append(look)
             scores.append(look.score)
         others.sort(key=lambda look: look.score, reverse=True)
         matrices = (look.result.matrix for look in others[: config.search_keep])
-        yield from (_rotation_of(matrix) for matrix in matrices if matrix is not None)
+        yield from (nearest_rotation(matrix) for matrix in matrices if matrix is not None)
 
     def _assess(self, target: _Target, attempt: _Attempt, ius: Volume) -> Trust:
         with self.stage("trust"):
@@ -358,8 +369,7 @@ class _Pipeline:
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
-            matrix = attempt.result.matrix
-            structure = 0.0 if matrix is None else structure_margin(target.mri, ius, matrix)
+            structure = self._structure(target, attempt, ius)
             return assess(
                 target.described.points[a],
                 attempt.moving.points[b],
@@ -372,13 +382,17 @@ class _Pipeline:
                 structure,
             )
 
+    def _structure(self, target: _Target, attempt: _Attempt, ius: Volume) -> float:
+        """See `structure.structure_margin`; zero without a transform."""
+        matrix, mri = attempt.result.matrix, target.mri
+        if matrix is None:
+            return 0.0
+        seen = attempt.seen or Compared.of(
+            SelfSimilarities(mri), ius, attempt.moving.points, matrix
+        )
+        return structure_margin(mri, seen, matrix)
+
 
 def _score(evidence: Evidence, result: RigidResult) -> float:
     """How well the descriptors agree at a result's transform; minus infinity without one."""
     return -np.inf if result.matrix is None else evidence.at(result.matrix)
-
-
-def _rotation_of(matrix: Matrix) -> np.ndarray:
-    """Rotation nearest to the linear part."""
-    u, _, vt = np.linalg.svd(matrix[:3, :3])
-    return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt

@@ -15,42 +15,42 @@ import numpy as np
 import torch
 
 from . import transform
-from .refinement import SelfSimilarities
+from .refinement import Compared
 from .transform import Matrix
 from .volume import Volume
 
 SHIFT_MM = 4.0
-_MARGIN_MM = SHIFT_MM + 1.0
+_RIM_MM = SHIFT_MM + 1.0
 _POINTS = 4000
 _FEWEST = 300  # of them that must lie on the MRI
 _WAYS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(way)], float)
 _SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
 
 
-def structure_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
-    """By how much self-similarities agree better at a transform than `SHIFT_MM` beside it.
+def structure_margin(mri: Volume, seen: Compared, matrix: Matrix) -> float:
+    """By how much features agree better at a transform than `SHIFT_MM` beside it.
 
     Args:
         mri: zero where it shows nothing.
-        ius: toned (`volume.toned`), zero outside the field of view.
+        seen: `refinement.SelfSimilarities` of both, as a transform near ``matrix`` lays them.
         matrix: ``T_fixed_moving``, 4x4, RAS mm.
 
     Returns:
         Mean cosine at the transform less that in the best of 26 directions; minus one where too
         little of the ultrasound lies on the MRI to tell.
     """
-    features = SelfSimilarities(mri, margin_mm=_MARGIN_MM)
-    points = features.samples(ius, torch.empty(0, 3))
-    pick = torch.linspace(0, len(points) - 1, min(_POINTS, len(points)), device=points.device)
-    places = transform.apply(matrix, points[pick.long()])
-    places = places[_on(mri, places)]
+    pick = torch.linspace(0, len(seen.points) - 1, min(_POINTS, len(seen.points)))
+    points = seen.points[pick.long().to(seen.points.device)]
+    places = transform.apply(matrix, points)
+    shown = _on(mri, places)
+    points, places = points[shown], places[shown]
     if len(places) < _FEWEST:
         return -1.0
-    fixed, laid = features.maps(ius.moved(matrix), places)
-    own = laid.sample(places)
+    own = seen.moving.sample(points)
     shifts = torch.as_tensor(_SHIFTS, dtype=places.dtype, device=places.device)
-    beside = fixed.sample((places + shifts[:, None]).flatten(0, 1)).unflatten(0, (len(shifts), -1))
-    here = (fixed.sample(places) * own).sum(1).mean()
+    around = (places + shifts[:, None]).flatten(0, 1)
+    beside = seen.fixed.sample(around).unflatten(0, (len(shifts), -1))
+    here = (seen.fixed.sample(places) * own).sum(1).mean()
     return float(here - (beside * own).sum(2).mean(1).amax())
 
 
@@ -58,5 +58,5 @@ def _on(mri: Volume, places: torch.Tensor) -> torch.Tensor:
     """Bool ``[N]``: RAS places that an MRI shows, and whose surroundings lie in its box."""
     ijk = transform.apply(mri.ras_to_ijk, places)
     last = torch.tensor(mri.shape[::-1], device=places.device) - 1
-    rim = torch.as_tensor(_MARGIN_MM / mri.spacing_mm, dtype=ijk.dtype, device=places.device)
+    rim = torch.as_tensor(_RIM_MM / mri.spacing_mm, dtype=ijk.dtype, device=places.device)
     return ((ijk >= rim) & (ijk <= last - rim)).all(-1) & (mri.sample(places) > 0)

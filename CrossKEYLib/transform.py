@@ -28,6 +28,12 @@ def invert(matrix: Matrix) -> Matrix:
     return inverse
 
 
+def nearest_rotation(matrix: Matrix) -> NDArray[np.float64]:
+    """The 3x3 rotation nearest to the linear part of an affine 4x4."""
+    u, _, vt = np.linalg.svd(matrix[:3, :3])
+    return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+
+
 def from_parts(rotation: ArrayLike, translation: ArrayLike) -> Matrix:
     """Assemble 4x4 from a 3x3 linear part and a translation in mm."""
     matrix = np.eye(4)

@@ -16,9 +16,9 @@ from CrossKEYLib.matching import Matches
 from CrossKEYLib.model import Described, Model
 from CrossKEYLib.refinement import (
     Companion,
+    Compared,
     check_settings,
     features_of,
-    refined,
     wants_universal,
 )
 from CrossKEYLib.resources import resource
@@ -64,7 +64,7 @@ def test_refinement_by_the_embedding_finds_the_way_back(image):
     companion = Companion.of(OffsetModel(), image)
     model = Model(small_encoder(), "small")
     features = features_of("uae", image, model, companion)
-    fit = refined(features, moving, points, off @ truth)
+    fit = Compared.of(features, moving, points, off @ truth).refined(off @ truth)
     assert fit
     errors = [
         float((transform.apply(m, points) - transform.apply(truth, points)).norm(dim=1).mean())
@@ -111,7 +111,8 @@ def test_self_similarity_finds_the_way_back_to_the_negative(image):
     negative = image.array.max() + 0.1 - image.array + 0.02 * noise
     moving = image.replaced(negative).moved(transform.invert(truth))
     model = Model(small_encoder(), "small")
-    fit = refined(features_of("mind", image, model, None), moving, torch.empty(0, 3), off @ truth)
+    features = features_of("mind", image, model, None)
+    fit = Compared.of(features, moving, torch.empty(0, 3), off @ truth).refined(off @ truth)
     assert fit
     points = transform.apply(transform.invert(truth), inner_points(image, 500))
     errors = [

@@ -10,6 +10,7 @@ from training_phantoms import texture
 
 from CrossKEYLib import transform
 from CrossKEYLib.config import TrustConfig
+from CrossKEYLib.refinement import Compared, SelfSimilarities
 from CrossKEYLib.registration import register
 from CrossKEYLib.resources import resource
 from CrossKEYLib.structure import structure_margin
@@ -27,36 +28,49 @@ def images() -> tuple[Volume, Volume]:
     return mri, toned(ius.replaced(other))
 
 
+def margin(mri: Volume, ius: Volume, matrix: np.ndarray) -> float:
+    seen = Compared.of(SelfSimilarities(mri), ius, torch.empty(0, 3), matrix)
+    return structure_margin(mri, seen, matrix)
+
+
 def test_it_leads_at_the_truth_whatever_the_contrast(images):
-    assert structure_margin(*images, TRUTH) > 5 * LIMIT
+    assert margin(*images, TRUTH) > 5 * LIMIT
 
 
 @pytest.mark.parametrize("way", [(1, 0, 0), (0, -1, 0), (0.6, 0, 0.8)])
 def test_a_few_mm_beside_it_does_not_lead(images, way):
     """Near misses look right to the eye, and are what a surgeon must be kept from."""
     beside = transform.from_parts(np.eye(3), 4.0 * np.array(way)) @ TRUTH
-    assert structure_margin(*images, beside) < LIMIT
+    assert margin(*images, beside) < LIMIT
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_other_tissue_never_leads(images, seed):
     stranger = texture(images[0].shape[0], seed=100 + seed)
-    assert structure_margin(stranger, images[1], TRUTH) < LIMIT
+    assert margin(stranger, images[1], TRUTH) < LIMIT
 
 
 def test_nothing_is_told_where_the_mri_shows_nothing(images):
     mri, ius = images
     away = transform.from_parts(np.eye(3), [500.0, 0.0, 0.0])
-    assert structure_margin(mri, ius, away @ TRUTH) == -1
-    assert structure_margin(mri.replaced(0 * mri.array), ius, TRUTH) == -1
+    assert margin(mri, ius, away @ TRUTH) == -1
+    assert margin(mri.replaced(0 * mri.array), ius, TRUTH) == -1
+
+
+def test_features_seen_nearby_serve_as_well(images):
+    """Refinement moves the transform by a mm or two after both images were described."""
+    mri, ius = images
+    near = transform.random_rigid(np.random.default_rng(1), 1.5, 1.5, mri.centre_ras) @ TRUTH
+    seen = Compared.of(SelfSimilarities(mri), ius, torch.empty(0, 3), near)
+    assert structure_margin(mri, seen, TRUTH) == pytest.approx(margin(mri, ius, TRUTH), rel=0.25)
 
 
 def test_the_place_of_the_world_does_not_matter(images):
     """Grids lie elsewhere after a motion, so the figure is the same within interpolation."""
     mri, ius = images
     motion = transform.random_rigid(np.random.default_rng(0), 30.0, 25.0, mri.centre_ras)
-    moved = structure_margin(mri.moved(motion), ius, motion @ TRUTH)
-    assert moved == pytest.approx(structure_margin(mri, ius, TRUTH), rel=0.25)
+    moved = margin(mri.moved(motion), ius, motion @ TRUTH)
+    assert moved == pytest.approx(margin(mri, ius, TRUTH), rel=0.25)
 
 
 def test_a_mirrored_ultrasound_is_refused():
