@@ -363,8 +363,7 @@ def _reasons(
         f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}.",
         f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
         f"best other place; at least {trust.min_distinctness:.2f} times is needed.",
-        f"A few mm beside, the tissue of both images coincides as well as here or nearly so: the "
-        f"lead is {numbers['structure']:.4f}, at least {trust.min_structure:.4f} is needed.",
+        _structure_reason(numbers["structure"], trust.min_structure),
         f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
         f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
         f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "
@@ -379,3 +378,12 @@ def _reasons(
             f"at least {trust.min_confidence:.2f} is needed."
         )
     return reasons
+
+
+def _structure_reason(lead: float, least: float) -> str:
+    if lead <= -1:
+        return "Too little of the ultrasound lies on the MRI to compare the two images."
+    return (
+        "A few mm beside, the tissue of both images fits as well as here or nearly so: the lead "
+        f"is {lead:.4f}, at least {least:.4f} is needed."
+    )
