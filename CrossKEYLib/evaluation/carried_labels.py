@@ -41,7 +41,7 @@ def compare(
         overlaps.append(2 * float((a & b).sum()) / float(a.sum() + b.sum()))
         if a.any():
             centres = [image.points_ras(mask.nonzero().float()).mean(0) for mask in (a, b)]
-            distances.append(float(torch.dist(*centres)))
+            distances.append(float((centres[0] - centres[1]).norm()))
     return {
         "dice": float(np.mean(overlaps)),
         "centres_mm": float(np.mean(distances)),
