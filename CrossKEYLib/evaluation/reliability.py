@@ -1,0 +1,70 @@
+"""Does the confidence mean what it says, over several benchmarks together?
+
+    python -m CrossKEYLib.evaluation.reliability OUT/outcomes.json [OUT2/outcomes.json ...] \
+        --figure reliability.png
+
+Pools what `crosskey benchmark` wrote for real, simulated, emptied and foreign pairs: one curve of
+reliability, the calibration error, both ways to be wrong, and the predicted against the true error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..writing import whole
+from . import benchmark_figure, calibration
+from .benchmark import OURS, read_outcomes
+from .cases import FOREIGN
+
+EMPTIED = "emptied"  # in the name of a simulated iUS whose side of the head was
+
+
+def table(outcomes: Sequence[dict]) -> str:
+    """Markdown: one line for each kind of pair, then the pooled trust; our outcomes alone."""
+    rows = [
+        "| pairs | registered | right | accepted | of the right | of the wrong | confidence, "
+        "smallest of the right | largest of the wrong |",
+        "|---" * 8 + "|",
+    ]
+    for kind in dict.fromkeys(map(_kind, outcomes)):
+        part = [o for o in outcomes if _kind(o) == kind]
+        right = [o for o in part if calibration.is_right(o)]
+        wrong = [o for o in part if not calibration.is_right(o)]
+        kept = [sum(o["accepted"] for o in some) for some in (part, right, wrong)]
+        least = min((o["confidence"] for o in right), default=None)
+        most = max((o["confidence"] for o in wrong), default=None)
+        rows.append(
+            f"| {kind} | {len(part)} | {len(right)} | {kept[0]} | {kept[1]} of {len(right)} | "
+            f"{kept[2]} of {len(wrong)} | {_number(least)} | {_number(most)} |"
+        )
+    judged = calibration.calibrate(outcomes)
+    return "\n".join(rows) + ("" if judged is None else f"\n\n{calibration.table(judged)}")
+
+
+def _kind(outcome: dict) -> str:
+    if outcome["kind"] == FOREIGN and EMPTIED in outcome["ius"]:
+        return "simulated, that side of the head emptied"
+    return str(outcome["kind"])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="reliability", description=__doc__)
+    parser.add_argument("outcomes", type=Path, nargs="+", help="outcomes.json of benchmarks")
+    parser.add_argument("--figure", type=Path, help="picture to write, .png")
+    args = parser.parse_args(arguments)
+    pooled = [o for file in args.outcomes for o in read_outcomes(file)["outcomes"]]
+    ours = [o for o in pooled if o["method"] == OURS]
+    if args.figure is not None:
+        with whole(args.figure) as temporary:
+            benchmark_figure.calibration(ours).savefig(temporary, dpi=130)
+    print(table(ours))
+
+
+if __name__ == "__main__":
+    main()
