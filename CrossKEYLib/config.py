@@ -87,7 +87,7 @@ class TrustConfig:
     min_chance_ratio: float = 1.2  # inliers over what chance reaches (its mean + 2 deviations)
     min_distinctness: float = 1.1  # score of the descriptor field over that of any other place
     rival_searches: int = 1  # for that other place
-    min_structure: float = 0.008  # mean cosine of self-similarities over that 4 mm beside
+    min_structure: float = 0.01  # mean cosine of self-similarities over that 4 mm beside
     max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
     max_predicted_tre_mm: float = 4.0

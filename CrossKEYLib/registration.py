@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from .candidates import moving_points
 from .config import EstimateConfig, RegisterConfig
-from .estimation import DescriptorField, Evidence, RigidResult, locate
+from .estimation import DescriptorField, Evidence, FeatureFit, RigidResult, locate
 from .estimation.ransac import result_of
 from .matching import Matches, Prior, match
 from .model import Described, Model, describe_brain
@@ -177,7 +177,7 @@ class _Attempt:
     evidence: Evidence
     result: RigidResult
     score: float
-    seen: Compared | None = None  # self-similarities, where refinement has made them
+    seen: tuple[Compared, FeatureFit] | None = None  # self-similarities, where refinement made them
 
 
 class _Pipeline:
@@ -322,9 +322,9 @@ class _Pipeline:
         with self.stage("refinement"):
             features = features_of(config.refine, target.mri, self.model, self.companion)
             seen = Compared.of(features, ius, attempt.moving.points, matrix)
-            if config.refine == "mind":
-                attempt = replace(attempt, seen=seen)
             fit = seen.refined(matrix)
+            if config.refine == "mind":
+                attempt = replace(attempt, seen=(seen, fit))
             if not fit:
                 return attempt
             a, b = attempt.matches.indices.T
@@ -387,10 +387,10 @@ class _Pipeline:
         matrix, mri = attempt.result.matrix, target.mri
         if matrix is None:
             return 0.0
-        seen = attempt.seen or Compared.of(
-            SelfSimilarities(mri), ius, attempt.moving.points, matrix
-        )
-        return structure_margin(mri, seen, matrix)
+        if attempt.seen is None:
+            seen = Compared.of(SelfSimilarities(mri), ius, attempt.moving.points, matrix)
+            return structure_margin(mri, seen, seen.refined(matrix), matrix)
+        return structure_margin(mri, *attempt.seen, matrix)
 
 
 def _score(evidence: Evidence, result: RigidResult) -> float:

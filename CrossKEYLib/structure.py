@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from . import transform
+from .estimation import FeatureFit
 from .refinement import Compared
 from .transform import Matrix
 from .volume import Volume
 
 SHIFT_MM = 4.0
+NEAR_MM = 2.0  # root mean square over the field of view
 _RIM_MM = SHIFT_MM + 1.0
 _POINTS = 4000
 _FEWEST = 300  # of them that must lie on the MRI
@@ -27,12 +29,16 @@ _WAYS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(
 _SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
 
 
-def structure_margin(mri: Volume, seen: Compared, matrix: Matrix) -> float:
+def structure_margin(mri: Volume, seen: Compared, fit: FeatureFit, matrix: Matrix) -> float:
     """By how much features agree better at a transform than `SHIFT_MM` beside it.
+
+    Their own optimum stands for the transform where it lies within `NEAR_MM`: refinement takes it
+    only when that is proven to be better, and half a mm beside the lead has fallen already.
 
     Args:
         mri: zero where it shows nothing.
         seen: `refinement.SelfSimilarities` of both, as a transform near ``matrix`` lays them.
+        fit: of these features, from ``matrix`` or before it.
         matrix: ``T_fixed_moving``, 4x4, RAS mm.
 
     Returns:
@@ -41,7 +47,9 @@ def structure_margin(mri: Volume, seen: Compared, matrix: Matrix) -> float:
     """
     pick = torch.linspace(0, len(seen.points) - 1, min(_POINTS, len(seen.points)))
     points = seen.points[pick.long().to(seen.points.device)]
-    places = transform.apply(matrix, points)
+    ways = transform.apply(matrix, points) - transform.apply(fit.fitted, points)
+    at = fit.fitted if float(ways.square().sum(1).mean().sqrt()) <= NEAR_MM else matrix
+    places = transform.apply(at, points)
     shown = _on(mri, places)
     points, places = points[shown], places[shown]
     if len(places) < _FEWEST:

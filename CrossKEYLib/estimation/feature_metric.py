@@ -40,6 +40,7 @@ class FeatureFit:
 
     Attributes:
         matrix: ``T_fixed_moving``, 4x4, RAS mm: refined, or the start where that is not better.
+        fitted: where the features agree best by themselves, taken or not.
         improved: whether the half of the field of view that was not fitted agrees better too.
         gain: mean rise of the cosine there, of the fit that was tried.
         gain_error: its standard error over blocks, which err independently.
@@ -47,6 +48,7 @@ class FeatureFit:
     """
 
     matrix: Matrix
+    fitted: Matrix
     improved: bool
     gain: float
     gain_error: float
@@ -98,9 +100,10 @@ def refine_features(
     gain, error = _mean_over_blocks(after - before, block[~fitted])
     moved = problem.way_mm(initial, tried)
     improved = gain > config.significance * error and moved <= config.reach_mm
-    matrix = problem.solved(tried, torch.ones_like(fitted), last_only=True) if improved else initial
+    best = problem.solved(tried, torch.ones_like(fitted), last_only=True)
+    matrix = best if improved else initial
     judged = partial(problem.uncertainty, matrix, block)
-    return FeatureFit(matrix, improved, gain, error, moved, judged)
+    return FeatureFit(matrix, best, improved, gain, error, moved, judged)
 
 
 class _Problem:

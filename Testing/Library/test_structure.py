@@ -28,9 +28,15 @@ def images() -> tuple[Volume, Volume]:
     return mri, toned(ius.replaced(other))
 
 
+def test_half_a_mm_beside_still_leads(images):
+    """A refinement that was not proven leaves the transform a little off its optimum."""
+    beside = transform.from_parts(np.eye(3), [0.5, -0.4, 0.4]) @ TRUTH
+    assert margin(*images, beside) == pytest.approx(margin(*images, TRUTH), rel=0.1)
+
+
 def margin(mri: Volume, ius: Volume, matrix: np.ndarray) -> float:
     seen = Compared.of(SelfSimilarities(mri), ius, torch.empty(0, 3), matrix)
-    return structure_margin(mri, seen, matrix)
+    return structure_margin(mri, seen, seen.refined(matrix), matrix)
 
 
 def test_it_leads_at_the_truth_whatever_the_contrast(images):
@@ -62,7 +68,8 @@ def test_features_seen_nearby_serve_as_well(images):
     mri, ius = images
     near = transform.random_rigid(np.random.default_rng(1), 1.5, 1.5, mri.centre_ras) @ TRUTH
     seen = Compared.of(SelfSimilarities(mri), ius, torch.empty(0, 3), near)
-    assert structure_margin(mri, seen, TRUTH) == pytest.approx(margin(mri, ius, TRUTH), rel=0.25)
+    found = structure_margin(mri, seen, seen.refined(near), TRUTH)
+    assert found == pytest.approx(margin(mri, ius, TRUTH), rel=0.25)
 
 
 def test_the_place_of_the_world_does_not_matter(images):

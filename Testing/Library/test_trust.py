@@ -69,7 +69,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
     [
         (0.02, None),
         (0.001, "A few mm beside, the tissue of both images fits as well as here or nearly so"),
-        (-0.01, "the lead is -0.0100, at least 0.0080 is needed"),
+        (-0.01, "the lead is -0.0100, at least 0.0100 is needed"),
         (-1.0, "Too little of the ultrasound lies on the MRI"),
     ],
 )
