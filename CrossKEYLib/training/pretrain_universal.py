@@ -294,14 +294,16 @@ def _load(
         for paths in (files.images, files.unregistered, files.sweeps)
     )
     labels = None if files.labels is None else Volume.read(files.labels)
+    every = [*images, *unregistered, *sweeps, *([labels] if labels else [])]
     if files.atlas is not None:
-        atlas, known = (Volume.read(p).to(device) for p in (files.atlas.image, files.atlas.labels))
+        atlas, known = (Volume.read(path) for path in (files.atlas.image, files.atlas.labels))
+        every += [atlas, known]  # and not what is carried, whose last bits another run may change
         model = (start or UniversalModel.load()).to(device)
         try:
-            labels = carry_labels(atlas, known, images[0].to(device), model).to("cpu")
+            given = atlas.to(device), known.to(device), images[0].to(device)
+            labels = carry_labels(*given, model).to("cpu")
         except EstimationError as error:
             raise InputError(f"patient {files.name}: {error}") from error
-    every = [*images, *unregistered, *sweeps, *([labels] if labels else [])]
     mark = ",".join(fingerprint(image) for image in every)
     shown = tuple(toned(sweep) for sweep in sweeps)
     return Patient(files.name, images, labels, files.ultrasound, unregistered, shown), mark

@@ -72,6 +72,7 @@ def listed(tmp_path, labels):
 
     def write(**changed) -> str:
         values = {**brief_yaml(), "patients": [{**patient, **changed}]}
+        values["training"]["save_seconds"] = 0.0
         path = tmp_path / "list.yaml"
         path.write_text(yaml.safe_dump(values))
         return path
@@ -94,6 +95,31 @@ def test_training_learns_from_carried_labels(listed, tmp_path, model, monkeypatc
     without = pretrain_universal(listed(atlas=None), tmp_path / "b.pt", steps=6)
     assert seen[1].labels is None
     assert not torch.equal(weights_of(with_it.network), weights_of(without.network))
+
+
+def test_a_killed_run_goes_on_though_labels_are_carried_anew(listed, tmp_path, model, monkeypatch):
+    """Another registration may lay a voxel elsewhere; the images are the same, so the run is."""
+    monkeypatch.setattr(pretraining.UniversalModel, "load", lambda *rest: model)
+    path, checkpoint = listed(), tmp_path / "run.pt"
+
+    def kill(progress) -> None:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_universal(path, tmp_path / "m.pt", steps=4, checkpoint=checkpoint, report=kill)
+    original = pretraining.carry_labels
+
+    def elsewhere(*given):
+        carried = original(*given)
+        return carried.replaced(carried.array.roll(1, 0))
+
+    monkeypatch.setattr(pretraining, "carry_labels", elsewhere)
+    steps = []
+    report = lambda progress: steps.append(progress.step)  # noqa: E731
+    pretrain_universal(path, tmp_path / "m.pt", steps=4, checkpoint=checkpoint, report=report)
+    assert 1 not in steps
+    assert steps[-1] == 4
 
 
 @pytest.mark.parametrize(
