@@ -64,8 +64,5 @@ def register_both_ways(
 
 def _emptied_beyond(fixed: Volume, laid: Volume) -> Volume:
     """The fixed image near the box of another: a sweep would hardly be found by all of a head."""
-    ijk = transform.apply(laid.ras_to_ijk, Grid.of(fixed).points(fixed.device))
-    last = torch.tensor(laid.shape[::-1], device=ijk.device) - 1
-    margin = torch.as_tensor(REACH_MM / laid.spacing_mm, dtype=ijk.dtype, device=ijk.device)
-    near = ((ijk > -margin) & (ijk < last + margin)).all(-1)
+    near = laid.holds(Grid.of(fixed).points(fixed.device), -REACH_MM)
     return fixed.replaced(torch.where(near, fixed.array, fixed.array.amin()))

@@ -50,7 +50,7 @@ def structure_margin(mri: Volume, seen: Compared, fit: FeatureFit, matrix: Matri
     ways = transform.apply(matrix, points) - transform.apply(fit.fitted, points)
     at = fit.fitted if float(ways.square().sum(1).mean().sqrt()) <= NEAR_MM else matrix
     places = transform.apply(at, points)
-    shown = _on(mri, places)
+    shown = mri.holds(places, _RIM_MM) & (mri.sample(places) > 0)
     points, places = points[shown], places[shown]
     if len(places) < _FEWEST:
         return -1.0
@@ -60,11 +60,3 @@ def structure_margin(mri: Volume, seen: Compared, fit: FeatureFit, matrix: Matri
     beside = seen.fixed.sample(around).unflatten(0, (len(shifts), -1))
     here = (seen.fixed.sample(places) * own).sum(1).mean()
     return float(here - (beside * own).sum(2).mean(1).amax())
-
-
-def _on(mri: Volume, places: torch.Tensor) -> torch.Tensor:
-    """Bool ``[N]``: RAS places that an MRI shows, and whose surroundings lie in its box."""
-    ijk = transform.apply(mri.ras_to_ijk, places)
-    last = torch.tensor(mri.shape[::-1], device=places.device) - 1
-    rim = torch.as_tensor(_RIM_MM / mri.spacing_mm, dtype=ijk.dtype, device=places.device)
-    return ((ijk >= rim) & (ijk <= last - rim)).all(-1) & (mri.sample(places) > 0)

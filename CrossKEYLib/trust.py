@@ -7,8 +7,8 @@ transform, are the agreeing matches spread widely enough to fix a rotation, and 
 error to expect over the ultrasound? The confidence is the product of one logistic curve per
 question in the logarithm of number over limit. Each curve passes one half at its limit, so strong
 evidence on one question never outweighs missing evidence on another.
-The limits were set on ultrasound against another patient's MRI and on simulated pairs (see the
-README); the confidence orders results and is not a calibrated probability.
+The limits were set on ultrasound against another patient's MRI and on simulated pairs
+(docs/trust.md); the confidence orders results and is not a calibrated probability.
 """
 
 from __future__ import annotations

@@ -104,6 +104,14 @@ class Volume:
         """World positions ``[N, 3]`` of array positions ``[N, 3]`` in (k, j, i) order."""
         return transform.apply(self.ijk_to_ras, kji.flip(-1).to(torch.float32))
 
+    def holds(self, points: torch.Tensor, rim_mm: float = 0.0) -> torch.Tensor:
+        """Whether RAS points ``[..., 3]`` lie in the box of the samples, ``rim_mm`` or more within
+        its faces, or as far beyond them where that is negative; bool ``[...]``."""
+        ijk = transform.apply(self.ras_to_ijk, points)
+        last = torch.tensor(self.shape[::-1], device=ijk.device) - 1
+        rim = torch.as_tensor(rim_mm / self.spacing_mm, dtype=ijk.dtype, device=ijk.device)
+        return ((ijk >= rim) & (ijk <= last - rim)).all(-1)
+
     def sample(self, points: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
         """Interpolate at RAS points ``[..., 3]``; zero outside the grid. Returns ``[...]``."""
         return sample_channels(self.array[None], self.ras_to_ijk, points, mode)[0]

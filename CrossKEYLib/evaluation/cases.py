@@ -22,6 +22,7 @@ from ..synthesis.style import Style
 from ..volume import Grid, Volume
 
 REAL, SIMULATED, FOREIGN = "real", "simulated", "foreign"
+EMPTIED = "emptied"  # in the name of a simulated iUS whose side of the head was
 IUS_NAME = re.compile(r"(^|[_-])i?us([_.-])", re.IGNORECASE)  # Case24_US_before.nii.gz, ius.nrrd
 TARGETS = 500  # places in the field of view at which a simulated pair's error is measured
 SPACING_MM = 0.5  # of simulated iUS; real ones have about this
@@ -114,7 +115,7 @@ def absent_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
         return lambda: without_its_side(simulated(_read(path), _anatomy(path), (seed, site)))
 
     return [
-        Case(FOREIGN, name, f"site {site}, emptied", loader(path, site))
+        Case(FOREIGN, name, f"site {site}, {EMPTIED}", loader(path, site))
         for path, name in names_of(mri)
         for site in range(count)
     ]

@@ -16,9 +16,7 @@ from pathlib import Path
 from ..writing import whole
 from . import benchmark_figure, calibration
 from .benchmark import OURS, read_outcomes
-from .cases import FOREIGN
-
-EMPTIED = "emptied"  # in the name of a simulated iUS whose side of the head was
+from .cases import EMPTIED, FOREIGN
 
 
 def table(outcomes: Sequence[dict]) -> str:

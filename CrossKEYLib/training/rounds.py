@@ -165,9 +165,7 @@ def register_patient(
     for number, other in enumerate(image.to(device) for image in patient.others):
         laid = register_both_ways(first, other, model, seed=seed)
         kept = laid.disagreement_mm <= config.disagreement_mm
-        found.append(
-            Registered(patient.name, number, laid.matrix, float(laid.disagreement_mm), kept)
-        )
+        found.append(Registered(patient.name, number, laid.matrix, laid.disagreement_mm, kept))
     return tuple(found)
 
 
