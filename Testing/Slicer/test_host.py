@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from ticks import Ticks
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,18 @@ def test_slicers_own_files_are_in_use(app, name):
         pytest.skip("CROSSKEY_SLICER_PYTHON names no folder of a Slicer installation")
     file = sys.modules[f"slicer.{name}"].__file__
     assert Path(file or "").is_relative_to(Path(folder) / "slicer")
+
+
+def test_a_kept_event_loop_is_noticed(app):
+    """By work that takes half a second once, and by a tenth of a second again and again."""
+    for times, work_s in ((1, 0.5), (8, 0.12)):
+        ticks = Ticks()
+        with ticks.counted():
+            for _ in range(times):
+                end = time.thread_time() + work_s
+                while time.thread_time() < end:
+                    pass
+                app.processEvents()
+                time.sleep(0.01)
+                app.processEvents()
+        assert not ticks.answered(), ticks.figures()

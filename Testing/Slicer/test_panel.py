@@ -116,8 +116,7 @@ def test_events_are_answered_while_it_works(panel, volumes, wait, worker):
         panel.ui.registerButton.click()
         wait(lambda: not panel.logic.busy)
     assert len(ticks.wall_ms) > 30
-    assert ticks.own_ms.max() < 100
-    assert (ticks.wall_ms > 100).mean() < 0.05  # a busy computer may make some
+    assert ticks.answered(), ticks.figures()
 
 
 def test_slice_views_are_set_up_and_faded(panel, scene, volumes, wait):

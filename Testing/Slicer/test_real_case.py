@@ -39,8 +39,7 @@ def test_self_test_and_answering_meanwhile(tests, scene, app, monkeypatch, capsy
     with capsys.disabled():
         print(json.dumps(ticks.figures()))
     assert len(ticks.spans_s) == 2
-    assert ticks.own_ms.max() < 100
-    assert (ticks.wall_ms > 100).mean() < 0.02  # a busy computer may make some
+    assert ticks.answered(), ticks.figures()
     assert scene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode") == 1
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 3
 
@@ -64,8 +63,7 @@ def test_real_preparation_and_answering_meanwhile(tests, scene, app, capsys):
     with capsys.disabled():
         print(json.dumps(ticks.figures()))
     assert Path(result["output"]).exists()
-    assert ticks.own_ms.max() < 100
-    assert (ticks.wall_ms > 100).mean() < 0.02
+    assert ticks.answered(), ticks.figures()
 
 
 PLACES = np.array([[30.0, 30, 30], [30, 70, 65], [65, 40, 40], [50, 80, 30], [70, 90, 60]])
@@ -101,4 +99,4 @@ def test_real_landmarks_in_another_contrast(app, scene, capsys):
     array = slicer.util.arrayFromVolume(shown)
     peak = in_world(shown, np.argwhere(array == array.max())[0, ::-1].astype(float))
     assert np.linalg.norm(peak - in_world(other, PLACES)[0]) < 8
-    assert ticks.own_ms.max() < 100
+    assert ticks.answered(), ticks.figures()

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 import numpy as np
 
 INTERVAL_MS = 10
+LIMIT_MS = 100  # of an answer, as a user wants it
+# What a computer that does other work besides, in which all takes some times longer, may add.
+SPARED, SPARED_MS, SPARED_WALL = 3, 300, 0.05
 
 
 class Ticks:
@@ -53,12 +56,18 @@ class Ticks:
         self.wall_ms, self.own_ms = np.append(self.wall_ms, wall), np.append(self.own_ms, own)
         self.spans_s.append(times[-1][0] - times[0][0])
 
+    def answered(self) -> bool:
+        """Within the limit all along, but for what a busy computer is to blame for."""
+        late = self.own_ms > LIMIT_MS
+        waited = float((self.wall_ms > LIMIT_MS).mean())
+        return bool(late.sum() <= SPARED and self.own_ms.max() < SPARED_MS and waited < SPARED_WALL)
+
     def figures(self) -> dict[str, float | list[float]]:
         return {
             "seconds": [round(span, 1) for span in self.spans_s],
             "ticks": len(self.wall_ms),
             "median_ms": round(float(np.median(self.wall_ms)), 1),
             "longest_ms": round(float(self.wall_ms.max()), 1),
-            "over_100_ms": int((self.wall_ms > 100).sum()),
+            "over_100_ms": int((self.wall_ms > LIMIT_MS).sum()),
             "longest_own_ms": round(float(self.own_ms.max()), 1),
         }
