@@ -14,6 +14,9 @@ from .anatomy import Anatomy, gradient_magnitude, second_differences
 from .probe import Probe
 from .style import Style
 
+FOCUS_WIDTH_MM = 10.0  # Gaussian sigma, along the beam, of the zone that it is focused on
+NEAR_MM = 2.0  # depth over which the bright band at the probe fades
+
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
@@ -151,7 +154,8 @@ def _interface_echo(
     sheets: torch.Tensor, fluid: torch.Tensor, style: Style, noise: _Noise
 ) -> torch.Tensor:
     """Amplitude of thin fluid and of the walls of large fluid; sheets fade in and out."""
-    # Pia and falx shine whatever the width of the fluid beside them, so strength saturates.
+    # Pia and falx shine whatever the width of the fluid beside them, so strength saturates: with a
+    # low level soon, with a high one hardly, as where only the deepest part of a sulcus is seen.
     strength = sheets.square() / (sheets.square() + style.sheet_level**2)
     fading = torch.exp(style.fading * noise.smooth(15) - 0.3)
     lines = style.sheet_gain * (strength * (1 + style.sheet_level**2) * fading)
@@ -178,10 +182,12 @@ def _beam(
     k, j, i = shape
     depth = torch.linspace(0, 1, k, device=device)[:, None, None]
     gain = -style.attenuation * depth + 0.35 * noise.smooth(12, (k, 2))[:, :1, None]
+    mm = depth * k * noise.spacing_mm
+    gain = gain + style.focus * torch.exp(-0.5 * ((mm - style.focus_mm) / FOCUS_WIDTH_MM).square())
     if style.shadow:
         cast = (noise.smooth(10, (j, i)) - 0.5).clamp_min(0)
         gain = gain - style.shadow * cast[None] * (0.3 + depth)
-    near = style.near_field * torch.exp(-depth * k * noise.spacing_mm / 3)
+    near = style.near_field * torch.exp(-mm / NEAR_MM)
     return torch.exp(gain) * (1 + near)
 
 

@@ -14,7 +14,9 @@ class Style:
 
     tissue_curve: tuple[float, ...]  # echo amplitude at evenly spaced MRI intensities
     sheet_gain: float  # thin fluid sheets (sulci, falx)
-    sheet_level: float  # strength at which a sheet has half its brightness: low shows faint ones
+    sheet_level: (
+        float  # strength of half the brightness: low shows faint sheets, high thin crests only
+    )
     vessel_gain: float
     wall_gain: float  # rim of large fluid
     fluid_level: float  # share of the echo that large fluid keeps
@@ -26,6 +28,8 @@ class Style:
     blob_count: int  # bright spots that are also drawn into the MRI
     blob_gain: float
     attenuation: float  # log amplitude lost over the whole depth
+    focus: float  # log amplitude gained where the beam is focused
+    focus_mm: float  # depth of that
     shadow: float  # strength of shadows under the near surface
     near_field: float  # brightness of the band at the probe
     noise: float  # electronic noise, growing with depth
@@ -48,29 +52,34 @@ class Style:
         def u(low: float, high: float) -> float:
             return low + (high - low) * float(torch.rand((), generator=generator))
 
+        def log_u(low: float, high: float) -> float:
+            return math.exp(u(math.log(low), math.log(high)))
+
         poor = u(0.05, 1.0)
         return cls(
-            tissue_curve=tuple(math.exp(u(-0.8, 0.8)) for _ in range(6)),
-            sheet_gain=u(6, 25),
-            sheet_level=u(0.15, 0.8),
+            tissue_curve=tuple(math.exp(u(-0.3, 0.3)) for _ in range(6)),
+            sheet_gain=log_u(3, 25),
+            sheet_level=log_u(0.8, 4),
             vessel_gain=u(0, 10) if u(0, 1) < 0.6 else 0.0,
-            wall_gain=u(3, 15),
-            fluid_level=u(0.02, 0.5),
+            wall_gain=log_u(1, 8),
+            fluid_level=u(0.1, 0.6),
             angle_dependence=poor * u(0.0, 0.9),
-            fading=0.2 + poor * u(0.2, 0.8),
-            mottle=poor * u(0.05, 0.35),
+            fading=0.2 + poor * u(0.3, 1.2),
+            mottle=poor * u(0.1, 0.5),
             shows_surroundings=u(0, 1) < 0.5,
             surroundings=u(0, 1),
             blob_count=int(u(0, 9)),
             blob_gain=u(1.5, 6),
             attenuation=poor * u(-0.5, 1.0),
+            focus=u(0, 0.7),
+            focus_mm=u(12, 35),
             shadow=poor * u(0, 1.5) if u(0, 1) < 0.6 else 0.0,
-            near_field=u(0, 4) if u(0, 1) < 0.8 else 0.0,
-            noise=0.02 + poor * u(0, 0.2),
-            axial_mm=u(0.25, 0.6),
-            lateral_mm=u(0.4, 1.0),
+            near_field=u(1, 6) if u(0, 1) < 0.8 else 0.0,
+            noise=0.01 + poor * u(0, 0.05),
+            axial_mm=u(0.2, 0.35),
+            lateral_mm=u(0.3, 0.6),
             lateral_growth=u(0.0, 1.0),
             dynamic_range=u(3.5, 7.0),
             gamma=u(0.8, 3.0),
-            speckle=0.1 + poor * u(0.2, 0.8),
+            speckle=0.05 + poor * u(0, 0.4),
         )

@@ -98,6 +98,8 @@ def clear_style(**changes: object) -> Style:
         "blob_count": 0,
         "blob_gain": 3.0,
         "attenuation": 0.0,
+        "focus": 0.0,
+        "focus_mm": 20.0,
         "shadow": 0.0,
         "near_field": 0.0,
         "noise": 0.0,

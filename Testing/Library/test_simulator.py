@@ -25,7 +25,7 @@ from phantoms import ORIENTATIONS
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.evaluation.appearance import half_width
 from CrossKEYLib.synthesis.anatomy import Anatomy, read_anatomy
-from CrossKEYLib.synthesis.simulator import Simulation, blob_map, simulate
+from CrossKEYLib.synthesis.simulator import FOCUS_WIDTH_MM, Simulation, blob_map, simulate
 from CrossKEYLib.synthesis.style import Style
 from CrossKEYLib.volume import Grid, Volume
 
@@ -190,6 +190,21 @@ def test_near_field_and_attenuation(plain_anatomy):
     # The gain is uneven by chance, but equally so for equal seeds.
     loss = profile() - profile(attenuation=1.5)
     assert float(loss[-5:].mean()) > float(loss[:5].mean()) + 0.1
+
+
+def test_the_focus_is_brighter(plain_anatomy):
+    """By so much in the log amplitude, which is what is shown."""
+
+    def profile(focus: float) -> torch.Tensor:
+        style = {"focus": focus, "focus_mm": 25.0, "dynamic_range": 10.0}
+        shown = simulated(plain_anatomy, **style).volume.array[3:48, 15:25, 15:25]
+        return 10 * shown.mean((1, 2))
+
+    gain = profile(1.0) - profile(0.0)
+    depth = torch.arange(3.0, 48.0)
+    expected = torch.exp(-0.5 * ((depth - 25) / FOCUS_WIDTH_MM).square())
+    # The brightest voxels set the top of the scale, which rises with the gain.
+    assert torch.allclose(gain - gain[-1], expected - expected[-1], atol=0.1)
 
 
 def test_lines_along_the_beam_fade(sheet_anatomy):
