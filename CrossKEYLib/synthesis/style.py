@@ -14,9 +14,7 @@ class Style:
 
     tissue_curve: tuple[float, ...]  # echo amplitude at evenly spaced MRI intensities
     sheet_gain: float  # thin fluid sheets (sulci, falx)
-    sheet_level: (
-        float  # strength of half the brightness: low shows faint sheets, high thin crests only
-    )
+    sheet_level: float  # strength of half the brightness: low shows faint ones, high crests only
     vessel_gain: float
     wall_gain: float  # rim of large fluid
     fluid_level: float  # share of the echo that large fluid keeps

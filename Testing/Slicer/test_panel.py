@@ -116,7 +116,7 @@ def test_events_are_answered_while_it_works(panel, volumes, wait, worker):
         panel.ui.registerButton.click()
         wait(lambda: not panel.logic.busy)
     assert len(ticks.wall_ms) > 30
-    assert ticks.answered(), ticks.figures()
+    assert ticks.answered(late_share=0.05), ticks.figures()  # of only a hundred ticks or so
 
 
 def test_slice_views_are_set_up_and_faded(panel, scene, volumes, wait):
