@@ -139,8 +139,9 @@ class DenseEncoder(nn.Module):
         return Grid.around(around, self.config.spacing_mm, self.config.context_mm, axes, lattice_mm)
 
     def _map(self, volume: Volume, grid: Grid, modality: str) -> FeatureMap:
+        seen = volume.resample(grid)  # not in half precision: coordinates do not stand it
         with torch.autocast(volume.device.type, torch.bfloat16, enabled=not self.training):
-            (features,) = self.maps([volume.resample(grid)], modality)
+            (features,) = self.maps([seen], modality)
         return features
 
 

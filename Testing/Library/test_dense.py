@@ -65,6 +65,18 @@ def test_a_landmark_moves_its_response_with_it() -> None:
     torch.testing.assert_close(here, there, atol=1e-3, rtol=1e-3)
 
 
+def test_far_from_the_origin_is_as_near_to_it() -> None:
+    """Scanners put the origin where they like; half precision must not reach coordinates."""
+    network, volume = encoder(), noise()
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2)) * 30 + 8
+    away = torch.tensor([896.0, -768.0, 512.0])  # whole cells of the lattice
+    far = np.eye(4)
+    far[:3, 3] = away
+    here = network.describe(volume, points, "mri")
+    there = network.describe(volume.moved(far), points + away, "mri")
+    torch.testing.assert_close(there, here, atol=1e-2, rtol=0)
+
+
 def test_rotating_volume_and_axes_together_changes_nothing() -> None:
     network = encoder()
     quarter = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
