@@ -52,7 +52,7 @@ class MatchConfig:
     ratio: float = 0.8  # distance to best over distance to second best
     second_best_radius_mm: float = 5.0  # neighbours of the best are not rivals
     cycle_tolerance_mm: float = 4.0  # a match may come back this far from where it began
-    max_matches: int = 1500  # best scores kept
+    max_matches: int = 500  # those that stand out most
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class TrainConfig:
     exclusion_mm: float = 4.0  # nearer places are no negatives
     evaluations: int = 20  # on held-out styles, over the run
     held_out: int = 12  # pairs
+    frozen_statistics: bool = False  # of batch normalisation: a few views must not replace them
     patience: int = 6  # evaluations without progress, after the curriculum, that end the run
     save_seconds: float = 30.0
 
@@ -127,7 +128,7 @@ class RegisterConfig:
     match: MatchConfig = MatchConfig()
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
-    moving_keypoints: int = 3000
+    moving_keypoints: int = 6000
     capture_radius_mm: float = 40.0  # around a given start
     look_fixed: int = 40000  # MRI points at most, in the first look that finds the orientation
     look_moving: int = 2000  # iUS points, likewise

@@ -14,6 +14,7 @@ from .precision import short_products
 from .transform import Matrix, apply
 
 _TILE_ELEMENTS = 4_000_000  # similarities held at once: 16 MB
+_RIVALS = 8192  # fixed points at most, evenly taken, among which a rival is sought
 
 # Tells for candidates [start, stop) which queries may take them: bool [stop-start, N].
 _Allowed = Callable[[int, int], torch.Tensor]
@@ -21,8 +22,8 @@ _Allowed = Callable[[int, int], torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """``indices [K, 2]`` int64, columns (fixed, moving); ``scores [K]`` cosine similarity,
-    higher is better, sorted from best to worst."""
+    """``indices [K, 2]`` int64, columns (fixed, moving); ``scores [K]`` their distinctiveness,
+    higher is better, sorted from best to worst: cosine similarity less that of the best rival."""
 
     indices: torch.Tensor
     scores: torch.Tensor
@@ -50,10 +51,13 @@ def match(
 ) -> Matches:
     """Pair moving with fixed points by cosine similarity, each moving point at most once.
 
+    The best are those that stand out most: what looks like many places looks very much like each
+    of them, so the similarity itself tells little. Rivals within ``second_best_radius_mm`` of the
+    best are the same structure and do not count.
+
     ``nearest`` takes the most similar fixed point. ``mutual`` also asks that this fixed point
     finds the moving one most similar. ``ratio`` is mutual plus Lowe's test (IJCV 2004) on
-    descriptor distances; rivals within ``second_best_radius_mm`` of the best are the same
-    structure and do not count. ``cycle`` asks that the way back ends within
+    descriptor distances to the best and to its rival. ``cycle`` asks that the way back ends within
     ``cycle_tolerance_mm`` of where it began (fixed-point matching, arXiv 2311.15111).
 
     Args:
@@ -84,21 +88,25 @@ def match(
     scores, best = _most_similar(descriptors_moving, descriptors_fixed, within)
     moving = torch.nonzero(scores > -torch.inf).squeeze(1)
     if config.method != "nearest":
-        found = best[moving]  # only these need a way back
-        within = None if moved is None else _within(points_fixed[found], moved, radius)
-        _, back = _most_similar(descriptors_fixed[found], descriptors_moving, within)
+        ends = best[moving]  # only these need a way back
+        within = None if moved is None else _within(points_fixed[ends], moved, radius)
+        _, back = _most_similar(descriptors_fixed[ends], descriptors_moving, within)
         off = (points_moving[back] - points_moving[moving]).norm(dim=1)
         moving = moving[off <= config.cycle_tolerance_mm if cycle else back == moving]
+    start = None if moved is None else moved[moving]
+    every = -(-len(points_fixed) // _RIVALS)
+    others, found = points_fixed[::every], points_fixed[best[moving]]
+    rivals = _rivals(others, found, config.second_best_radius_mm, start, radius)
+    second, _ = _most_similar(descriptors_moving[moving], descriptors_fixed[::every], rivals)
+    lead = scores[moving] - second.clamp_min(-1)  # nothing is less alike than minus one
     if config.method == "ratio":
-        start = None if moved is None else moved[moving]
-        rivals = _rivals(points_fixed, best[moving], config.second_best_radius_mm, start, radius)
-        second, _ = _most_similar(descriptors_moving[moving], descriptors_fixed, rivals)
-        moving = moving[_distance(scores[moving]) < config.ratio * _distance(second)]
+        passed = _distance(scores[moving]) < config.ratio * _distance(second)
+        moving, lead = moving[passed], lead[passed]
 
-    order = torch.argsort(scores[moving], descending=True, stable=True)[: config.max_matches]
+    order = torch.argsort(lead, descending=True, stable=True)[: config.max_matches]
     moving = moving[order]
     fixed = best[moving] if pool is None else pool[best[moving]]
-    return Matches(torch.stack([fixed, moving], dim=1), scores[moving])
+    return Matches(torch.stack([fixed, moving], dim=1), lead[order])
 
 
 def _none(device: torch.device) -> Matches:
@@ -176,16 +184,16 @@ def _within(queries: torch.Tensor, pool: torch.Tensor, radius_mm: float) -> _All
 
 def _rivals(
     points_fixed: torch.Tensor,
-    best: torch.Tensor,
+    found: torch.Tensor,
     apart_mm: float,
     moved: torch.Tensor | None,
     capture_radius_mm: float,
 ) -> _Allowed:
-    """Candidates for second best: away from the best and inside the capture radius."""
+    """Candidates for second best: away from the places found and inside the capture radius."""
 
     def allowed(start: int, stop: int) -> torch.Tensor:
         tile = points_fixed[start:stop]
-        mask = _distances(tile, points_fixed[best]) > apart_mm
+        mask = _distances(tile, found) > apart_mm
         return mask if moved is None else mask & (_distances(tile, moved) <= capture_radius_mm)
 
     return allowed

@@ -82,8 +82,9 @@ def _matched(
     described_fixed = model.describe(case.mri[0], fixed, "mri").descriptors
     described_moving = model.describe(case.ius[0], moving, "ius").descriptors
     matches = match(described_fixed, described_moving, fixed, moving, settings.matching())
-    distance = (2 - 2 * matches.scores).clamp_min(0).sqrt()
-    i, j = matches.indices[distance <= evaluation.distance_threshold].T
+    i, j = matches.indices.T
+    near = (described_fixed[i] - described_moving[j]).norm(dim=1) <= evaluation.distance_threshold
+    i, j = i[near], j[near]
     correct = int(((fixed[i] - moving[j]).norm(dim=1) <= evaluation.max_distance).sum())
     return {
         "mri_points": len(fixed),

@@ -55,6 +55,17 @@ def reference(sides, config: MatchConfig) -> set[tuple[int, int]]:
     return kept
 
 
+def leads(sides, matches, config: MatchConfig) -> torch.Tensor:
+    """Cosine of each match less that of the best place away from it, in float64."""
+    fixed, moving, points_fixed, _ = (x.double() for x in sides)
+    similarity = moving @ fixed.T
+    found = []
+    for i, j in matches.indices.tolist():
+        away = (points_fixed - points_fixed[i]).norm(dim=1) > config.second_best_radius_mm
+        found.append(similarity[j, i] - similarity[j][away].max())
+    return torch.stack(found).float()
+
+
 @pytest.mark.usefixtures("_tiles")
 @pytest.mark.parametrize("method", ["nearest", "mutual", "ratio", "cycle"])
 def test_methods_equal_their_definition(method):
@@ -66,8 +77,7 @@ def test_methods_equal_their_definition(method):
     assert pairs(matches) == reference(sides, config)
     assert 0 < len(matches) <= 90
     assert matches.indices.dtype == torch.int64
-    cosine = (sides[0][matches.indices[:, 0]] * sides[1][matches.indices[:, 1]]).sum(1)
-    torch.testing.assert_close(matches.scores, cosine)
+    torch.testing.assert_close(matches.scores, leads(sides, matches, config))
     assert (matches.scores.diff() <= 0).all()
 
 
@@ -83,7 +93,26 @@ def test_neighbours_of_the_best_are_no_rivals():
 
 def test_a_single_candidate_has_no_rival():
     one, point = torch.tensor([[1.0, 0.0]]), torch.zeros(1, 3)
-    assert len(match(one, one, point, point, MatchConfig(method="ratio"))) == 1
+    alone = match(one, one, point, point, MatchConfig(method="ratio"))
+    assert alone.scores.tolist() == [2.0]  # nothing can stand out more
+
+
+def test_what_stands_out_comes_before_what_looks_alike():
+    """A place that looks like another one, however exactly, says less than one of its kind."""
+    fixed = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.01], [0, 1]]), dim=1)
+    where = torch.tensor([[0.0, 0, 0], [30, 0, 0], [60, 0, 0]])
+    moving = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.3, 1.0]]), dim=1)
+    matches = match(fixed, moving, where, torch.zeros(2, 3), NEAREST)
+    assert matches.indices.tolist() == [[2, 1], [0, 0]]
+
+
+def test_rivals_are_sought_in_a_part_of_many_places(monkeypatch):
+    sides = random_sides(5, 400, 30)
+    everything = match(*sides, NEAREST)
+    monkeypatch.setattr(matching, "_RIVALS", 100)
+    some = match(*sides, NEAREST)
+    assert pairs(some) == pairs(everything)
+    assert (some.scores.sort().values >= everything.scores.sort().values - 1e-6).all()
 
 
 def test_only_the_best_are_kept():
