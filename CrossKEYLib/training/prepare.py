@@ -29,8 +29,9 @@ HEATMAP_STYLES = 6  # synthetic volumes whose keypoints are counted
 HEATMAP_SIFT = SiftConfig(peak_threshold=0.05, corner_threshold=0.0)  # many, weak ones too
 SYNTHETIC_SEED = 77
 
-PATIENT = TrainConfig(learning_rate=1e-4, first_share=1.0)  # starts from a trained encoder
-KEPT = 0.5  # of what was learned, see `_between`
+# Starts from a trained encoder.
+PATIENT = TrainConfig(learning_rate=1e-4, first_share=1.0, frozen_statistics=True)
+KEPT = 0.25  # of what was learned, see `_between`
 
 
 def prepare(

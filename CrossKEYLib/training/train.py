@@ -191,6 +191,10 @@ class Run:
             group["lr"] = rate
         pairs = self.draw(state.step, config.max_angle_deg * ramp)
         self.encoder.train()
+        if config.frozen_statistics:
+            for module in self.encoder.modules():
+                if isinstance(module, nn.BatchNorm3d):
+                    module.eval()
         loss = self.loss(pairs)
         self.optimizer.zero_grad()
         loss.backward()

@@ -45,8 +45,8 @@ def test_the_patient_shares_the_training_with_the_bundled_mri(seen):
     assert made.keypoints is not None
     assert len(made.keypoints) > 1000
     for name, value in made.encoder.state_dict().items():
-        if value.is_floating_point():  # half of what was learned is kept
-            assert torch.allclose(value, before[name] + 0.5), name
+        if value.is_floating_point():  # a quarter of what was learned is kept
+            assert torch.allclose(value, before[name] + 0.25), name
         assert torch.equal(start.encoder.state_dict()[name], before[name])  # the start stays
 
 

@@ -59,6 +59,17 @@ def test_training_teaches():
     assert losses[5e-3] < losses[0.0] - 0.4
 
 
+def test_frozen_statistics_stay_as_they_were():
+    encoder = small_encoder()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    train(encoder, [small_patient()], replace(SHORT, frozen_statistics=True))
+    after = encoder.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    statistics = {name for name in after if "running" in name or "num_batches" in name}
+    assert len(statistics) > 10
+    assert changed == set(after) - statistics
+
+
 def test_progress_reports_every_step():
     seen: list[Progress] = []
     trained(report=seen.append)
