@@ -1,0 +1,94 @@
+"""Which matches are right: those most alike, or those that stand out most?
+
+    python -m CrossKEYLib.evaluation.ranking --case CASE24 [--simulate 3 --mri HEAD.nii.gz ...]
+
+Both images are described as they lie, every match that returns to its place is kept, and the best
+of them are counted, ranked in three ways: by cosine similarity, by Lowe's ratio of distances to the
+best place and to its rival, and by the lead of the best cosine over that of the rival, which is
+what `matching.match` ranks by.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .. import transform
+from ..candidates import moving_points
+from ..config import RegisterConfig
+from ..errors import InputError
+from ..matching import Matches, match
+from ..model import Described, Model, describe_brain
+from ..synthesis.anatomy import brain_mask
+from ..volume import rescaled, toned
+from .cases import Case, find_case, real_cases, simulated_cases
+from .metrics import CLOSE_MM, landmark_fit
+
+COUNTS = (50, 100, 200, 500, 1000, 1500)
+SCORES = ("similarity", "ratio", "lead")
+
+
+def ranked(case: Case, model: Model, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Whether each match is right, ``[K]`` bool, best first, for every entry of `SCORES`.
+
+    Raises:
+        InputError: the case has no landmarks.
+    """
+    images, config = case.load(), RegisterConfig()
+    if images.targets_fixed is None or images.targets_moving is None:
+        raise InputError("the ranking of matches needs landmarks")
+    truth = landmark_fit(images.targets_fixed, images.targets_moving)
+    ius, generator = toned(images.ius), torch.Generator().manual_seed(seed)
+    points = moving_points(ius, config.moving_keypoints, generator)
+    fixed = describe_brain(model, rescaled(images.mri), brain_mask(images.mri))
+    moving = model.describe(ius, points, "ius")
+    every = replace(config.match, max_matches=len(points))
+    matches = match(fixed.descriptors, moving.descriptors, fixed.points, moving.points, every)
+    i, j = matches.indices.T
+    error = (transform.apply(truth, moving.points[j].double()) - fixed.points[i]).norm(dim=1)
+    right = error < CLOSE_MM
+    scores = _scores(matches, fixed, moving)
+    return {name: right[value.argsort(descending=True)] for name, value in scores.items()}
+
+
+def _scores(matches: Matches, fixed: Described, moving: Described) -> dict[str, torch.Tensor]:
+    """Every way to rank matches, ``[K]`` each, higher is better."""
+    i, j = matches.indices.T
+    cosine = (fixed.descriptors[i] * moving.descriptors[j]).sum(1)
+    rival = cosine - matches.scores
+    ratio = (2 - 2 * cosine).clamp_min(0).sqrt() / (2 - 2 * rival).clamp_min(1e-6).sqrt()
+    return dict(zip(SCORES, (cosine, -ratio, matches.scores), strict=True))
+
+
+def table(found: dict[str, dict[str, torch.Tensor]]) -> str:
+    """Markdown: share of right matches among the best of each pair."""
+    rows = [
+        "| pair | ranked by | " + " | ".join(f"best {n}" for n in COUNTS) + " |",
+        "|---" * (2 + len(COUNTS)) + "|",
+    ]
+    for pair, ways in found.items():
+        for name, right in ways.items():
+            shares = [f"{100 * float(right[:n].float().mean()):.0f} %" for n in COUNTS]
+            rows.append(f"| {pair} | {name} | " + " | ".join(shares) + " |")
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="ranking", description=__doc__)
+    parser.add_argument("--case", type=Path, help="folder of one patient, see the benchmark")
+    parser.add_argument("--simulate", type=int, default=0, help="iUS simulated from each --mri")
+    parser.add_argument("--mri", nargs="+", type=Path, default=[])
+    parser.add_argument("--model", help="the bundled one when missing")
+    args = parser.parse_args(arguments)
+    cases = [] if args.case is None else real_cases(*find_case(args.case))
+    cases += simulated_cases(args.mri, args.simulate)
+    model = Model.load(args.model)
+    print(table({f"{case.mri}, {case.ius}": ranked(case, model) for case in cases}))
+
+
+if __name__ == "__main__":
+    main()
