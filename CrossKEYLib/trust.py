@@ -4,11 +4,7 @@ Six questions, each answered by a number with a limit: do more matches agree tha
 bring about, do the descriptors agree better here than in any other place, does the structure of the
 images coincide here rather than a few mm beside, do independent halves of the matches give the same
 transform, are the agreeing matches spread widely enough to fix a rotation, and how large is the
-error to expect over the ultrasound? The confidence is the product of one logistic curve per
-question in the logarithm of number over limit. Each curve passes one half at its limit, so strong
-evidence on one question never outweighs missing evidence on another.
-The limits were set on ultrasound against another patient's MRI and on simulated pairs
-(docs/trust.md); the confidence orders results and is not a calibrated probability.
+error to expect over the ultrasound? What follows from these numbers is in `confidence.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from .confidence import confidence_of, reasons_against
 from .config import EstimateConfig, TrustConfig
 from .errors import EstimationError
 from .estimation import Evidence, RigidResult, estimate_rigid, locate
@@ -130,15 +127,6 @@ def assess(
     deformation = _deformation(result.matrix, points_fixed, points_moving, config)
     noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
     predicted = math.hypot(noise, agreement / 2, deformation)
-    margins = (
-        ratio / trust.min_chance_ratio,
-        distinctness / trust.min_distinctness,
-        structure / trust.min_structure,
-        trust.max_agreement_mm / max(agreement, 1e-6),
-        spread / trust.min_spread_mm,
-        trust.max_predicted_tre_mm / max(predicted, 1e-6),
-    )
-    confidence = math.prod(_logistic(trust.steepness * math.log2(max(m, 1e-6))) for m in margins)
     numbers = {
         "n_inliers": result.n_inliers,
         "independent_inliers": worth,
@@ -152,10 +140,10 @@ def assess(
         "agreement_mm": agreement,
         "deformation_mm": deformation,
         "predicted_tre_mm": predicted,
-        "confidence": confidence,
     }
-    reasons = _reasons(numbers, margins, len(points_fixed), trust)
-    return Trust(**numbers, accepted=not reasons, reasons=reasons)
+    confidence = confidence_of(numbers, trust)
+    reasons = reasons_against(numbers, confidence, len(points_fixed), trust)
+    return Trust(**numbers, confidence=confidence, accepted=not reasons, reasons=reasons)
 
 
 def _check_fov(fov_points: torch.Tensor) -> None:
@@ -169,10 +157,6 @@ def _check_fov(fov_points: torch.Tensor) -> None:
 def _refused(reason: str) -> Trust:
     nan, inf = math.nan, math.inf
     return Trust(0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0, False, [reason])
-
-
-def _logistic(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds))
 
 
 def _blocks(
@@ -348,42 +332,3 @@ def _design(points: torch.Tensor, kind: str) -> torch.Tensor:
     else:
         linear = torch.linalg.cross(identity, points[:, None, :].expand(-1, 3, -1)).mT
     return torch.cat([linear, identity], dim=2)
-
-
-def _reasons(
-    numbers: dict[str, float],
-    margins: tuple[float, ...],
-    n_matches: int,
-    trust: TrustConfig,
-) -> list[str]:
-    """A sentence for each limit that is not kept, in the order of ``margins``."""
-    worth = numbers["independent_inliers"]
-    sentences = (
-        f"Counting close neighbours once, only {worth:.0f} of {n_matches} matches agree on one "
-        f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}.",
-        f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
-        f"best other place; at least {trust.min_distinctness:.2f} times is needed.",
-        _structure_reason(numbers["structure"], trust.min_structure),
-        f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
-        f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
-        f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "
-        f"{trust.min_spread_mm:.1f} mm is needed), so the rotation is uncertain.",
-        f"The expected error over the ultrasound is {numbers['predicted_tre_mm']:.1f} mm; "
-        f"at most {trust.max_predicted_tre_mm:.1f} mm is acceptable.",
-    )
-    reasons = [s for s, margin in zip(sentences, margins, strict=True) if not margin >= 1]
-    if not reasons and numbers["confidence"] < trust.min_confidence:
-        reasons.append(
-            f"Every single check is passed only narrowly: confidence {numbers['confidence']:.2f}, "
-            f"at least {trust.min_confidence:.2f} is needed."
-        )
-    return reasons
-
-
-def _structure_reason(lead: float, least: float) -> str:
-    if lead <= -1:
-        return "Too little of the ultrasound lies on the MRI to compare the two images."
-    return (
-        "A few mm beside, the tissue of both images fits as well as here or nearly so: the lead "
-        f"is {lead:.4f}, at least {least:.4f} is needed."
-    )

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
+
+from ..confidence import confidence_of
+from ..config import TrustConfig
 
 SUCCESS_MM = 3.0
 BINS = 5  # of confidence, equally wide; more would hold next to nothing each
 Z95 = 1.96  # standard deviations of a 95 % interval
+STEEPNESS = (1.0, 32.0)  # looked at
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,38 @@ def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: in
     found = reliability(confidence, right, bins)
     total = sum(b.count for b in found)
     return sum(b.count * abs(b.confidence - b.right) for b in found) / max(total, 1)
+
+
+def fitted_steepness(outcomes: Sequence[dict[str, Any]], trust: TrustConfig) -> float:
+    """The `TrustConfig.steepness` that makes what outcomes turned out to be most likely.
+
+    One number for all questions, so that limits, and which results are refused for one of them,
+    stay as they are (temperature scaling; Guo et al., ICML 2017). Where all right results lie on
+    one side and all wrong ones on the other, any confidence would be too small; targets are
+    therefore kept off 0 and 1 by what so few results allow to say (Platt 1999).
+
+    Args:
+        outcomes: of our own method, right and wrong ones.
+        trust: the limits.
+    """
+    numbers = [_evidence(o) for o in outcomes]
+    right = np.array([is_right(o) for o in outcomes])
+    count = int(right.sum())
+    target = np.where(right, (count + 1) / (count + 2), 1 / (len(right) - count + 2))
+
+    def surprise(steepness: float) -> float:
+        settings = replace(trust, steepness=steepness)
+        said = np.array([confidence_of(one, settings) for one in numbers]).clip(1e-9, 1 - 1e-9)
+        return float(-(target * np.log(said) + (1 - target) * np.log(1 - said)).mean())
+
+    return float(minimize_scalar(surprise, bounds=STEEPNESS, method="bounded").x)
+
+
+def _evidence(outcome: dict[str, Any]) -> dict[str, float]:
+    """The numbers behind a confidence; what was not finite, and not written, fails its limit."""
+    worst = {"agreement_mm": math.inf, "predicted_tre_mm": math.inf}
+    written = outcome["trust"].items()
+    return {name: worst.get(name, 0.0) if value is None else value for name, value in written}
 
 
 def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -> float:

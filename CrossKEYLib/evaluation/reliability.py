@@ -1,10 +1,11 @@
 """Does the confidence mean what it says, over several benchmarks together?
 
     python -m CrossKEYLib.evaluation.reliability OUT/outcomes.json [OUT2/outcomes.json ...] \
-        --figure reliability.png
+        --figure reliability.png [--fit OUT3/outcomes.json ...]
 
 Pools what `crosskey benchmark` wrote for real, simulated, emptied and foreign pairs: one curve of
 reliability, the calibration error, both ways to be wrong, and the predicted against the true error.
+With ``--fit`` it also tells how steep the confidence should be, by other outcomes than those.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config import TrustConfig
 from ..writing import whole
 from . import benchmark_figure, calibration
 from .benchmark import OURS, read_outcomes
@@ -55,13 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="reliability", description=__doc__)
     parser.add_argument("outcomes", type=Path, nargs="+", help="outcomes.json of benchmarks")
     parser.add_argument("--figure", type=Path, help="picture to write, .png")
+    parser.add_argument("--fit", type=Path, nargs="+", help="outcomes.json to fit steepness to")
     args = parser.parse_args(arguments)
-    pooled = [o for file in args.outcomes for o in read_outcomes(file)["outcomes"]]
-    ours = [o for o in pooled if o["method"] == OURS]
+    ours = _ours(args.outcomes)
     if args.figure is not None:
         with whole(args.figure) as temporary:
             benchmark_figure.calibration(ours).savefig(temporary, dpi=130)
     print(table(ours))
+    if args.fit is not None:
+        steepness = calibration.fitted_steepness(_ours(args.fit), TrustConfig())
+        print(f"\nsteepness fitted to the other outcomes: {steepness:.1f}")
+
+
+def _ours(files: Sequence[Path]) -> list[dict]:
+    outcomes = [o for file in files for o in read_outcomes(file)["outcomes"]]
+    return [o for o in outcomes if o["method"] == OURS]
 
 
 if __name__ == "__main__":

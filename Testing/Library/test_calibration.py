@@ -7,10 +7,14 @@ import math
 import numpy as np
 import pytest
 
+from CrossKEYLib.confidence import confidence_of
+from CrossKEYLib.config import TrustConfig
 from CrossKEYLib.evaluation.calibration import (
+    _evidence,
     calibrate,
     coverage,
     expected_calibration_error,
+    fitted_steepness,
     rank_correlation,
     reliability,
     table,
@@ -95,3 +99,41 @@ def test_outcomes_are_counted():
 
 def test_without_our_own_outcomes_there_is_nothing_to_calibrate():
     assert calibrate([{"kind": "real", "tre_mm": 1.0}]) is None
+
+
+def judged(margin: float, right: bool) -> dict:
+    """An outcome all of whose evidence lies ``margin`` times beyond its limit."""
+    limits = TrustConfig()
+    return ours("real" if right else "foreign", 1.0 if right else None, 0.5) | {
+        "trust": {
+            "chance_ratio": margin * limits.min_chance_ratio,
+            "distinctness": margin * limits.min_distinctness,
+            "structure": margin * limits.min_structure,
+            "agreement_mm": limits.max_agreement_mm / margin,
+            "spread_mm": margin * limits.min_spread_mm,
+            "predicted_tre_mm": limits.max_predicted_tre_mm / margin,
+        }
+    }
+
+
+def test_steepness_is_what_makes_the_outcomes_likely():
+    """Nine of ten right where all evidence is twice the limit: there the confidence is 0.9."""
+    outcomes = [judged(2.0, n % 10 > 0) for n in range(1000)]
+    found = fitted_steepness(outcomes, TrustConfig())
+    assert confidence_of(outcomes[0]["trust"], TrustConfig(steepness=found)) == pytest.approx(
+        0.9, abs=2e-3
+    )
+
+
+def test_what_is_told_apart_entirely_has_a_steepness_that_grows_with_its_number():
+    few, many = (
+        fitted_steepness([judged(1.5, True), judged(0.7, False)] * n, TrustConfig())
+        for n in (3, 300)
+    )
+    assert 1 < few < many < 32
+
+
+def test_evidence_that_was_not_finite_counts_against():
+    missing = judged(2.0, False)
+    missing["trust"] |= {"agreement_mm": None, "chance_ratio": None}
+    assert confidence_of(_evidence(missing), TrustConfig()) < 1e-6

@@ -48,6 +48,7 @@ ORDER = [
     "fixed_point",
     "refinement",
     "structure",
+    "confidence",
     "trust",
     "landmarks",
     "both_ways",

@@ -1,0 +1,77 @@
+"""Evidence -> confidence: six numbers against six limits, and in words which of them fail.
+
+The confidence is the product of one logistic curve per question in the logarithm of number over
+limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
+missing evidence on another. The limits were set on ultrasound against another patient's MRI and on
+simulated pairs; how steep the curves are is fitted to what such results turned out to be
+(docs/trust.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from scipy.special import expit
+
+from .config import TrustConfig
+
+
+def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> tuple[float, ...]:
+    """Each number over its limit, or the limit over it where it must be small; passed from 1 on.
+
+    Args:
+        numbers: `trust.Trust` by the names of its fields.
+        trust: the limits.
+    """
+    return (
+        numbers["chance_ratio"] / trust.min_chance_ratio,
+        numbers["distinctness"] / trust.min_distinctness,
+        numbers["structure"] / trust.min_structure,
+        trust.max_agreement_mm / max(numbers["agreement_mm"], 1e-6),
+        numbers["spread_mm"] / trust.min_spread_mm,
+        trust.max_predicted_tre_mm / max(numbers["predicted_tre_mm"], 1e-6),
+    )
+
+
+def confidence_of(numbers: Mapping[str, float], trust: TrustConfig) -> float:
+    """0 to 1; arguments as in `margins_of`."""
+    margins = margins_of(numbers, trust)
+    return math.prod(float(expit(trust.steepness * math.log2(max(m, 1e-6)))) for m in margins)
+
+
+def reasons_against(
+    numbers: Mapping[str, float], confidence: float, n_matches: int, trust: TrustConfig
+) -> list[str]:
+    """A sentence for each limit that is not kept, in the order of `margins_of`."""
+    margins = margins_of(numbers, trust)
+    worth = numbers["independent_inliers"]
+    sentences = (
+        f"Counting close neighbours once, only {worth:.0f} of {n_matches} matches agree on one "
+        f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}.",
+        f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
+        f"best other place; at least {trust.min_distinctness:.2f} times is needed.",
+        _structure_reason(numbers["structure"], trust.min_structure),
+        f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
+        f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
+        f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "
+        f"{trust.min_spread_mm:.1f} mm is needed), so the rotation is uncertain.",
+        f"The expected error over the ultrasound is {numbers['predicted_tre_mm']:.1f} mm; "
+        f"at most {trust.max_predicted_tre_mm:.1f} mm is acceptable.",
+    )
+    reasons = [s for s, margin in zip(sentences, margins, strict=True) if not margin >= 1]
+    if not reasons and confidence < trust.min_confidence:
+        reasons.append(
+            f"Every single check is passed only narrowly: confidence {confidence:.2f}, "
+            f"at least {trust.min_confidence:.2f} is needed."
+        )
+    return reasons
+
+
+def _structure_reason(lead: float, least: float) -> str:
+    if lead <= -1:
+        return "Too little of the ultrasound lies on the MRI to compare the two images."
+    return (
+        "A few mm beside, the tissue of both images fits as well as here or nearly so: the lead "
+        f"is {lead:.4f}, at least {least:.4f} is needed."
+    )
