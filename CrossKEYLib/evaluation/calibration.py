@@ -154,7 +154,8 @@ def fitted_steepness(outcomes: Sequence[dict[str, Any]], trust: TrustConfig) -> 
         said = np.array([confidence_of(one, settings) for one in numbers]).clip(1e-9, 1 - 1e-9)
         return float(-(target * np.log(said) + (1 - target) * np.log(1 - said)).mean())
 
-    return float(minimize_scalar(surprise, bounds=STEEPNESS, method="bounded").x)
+    found: Any = minimize_scalar(surprise, bounds=STEEPNESS, method="bounded")
+    return float(found.x)
 
 
 def _evidence(outcome: dict[str, Any]) -> dict[str, float]:
