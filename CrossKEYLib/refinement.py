@@ -195,6 +195,29 @@ class Compared:
         moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
         return cls(fixed, moving, points, features.settings)
 
-    def refined(self, matrix: Matrix) -> FeatureFit:
-        """Improve ``T_fixed_moving`` (4x4, RAS mm)."""
-        return refine_features(self.fixed, self.moving, self.points, matrix, self.settings)
+    def refined(self, matrix: Matrix, proven: FeatureFit | None = None) -> FeatureFit:
+        """Improve ``T_fixed_moving`` (4x4, RAS mm); ``proven`` as in `refine_features`."""
+        return refine_features(self.fixed, self.moving, self.points, matrix, self.settings, proven)
+
+
+def aligned(
+    features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
+) -> tuple[Compared, FeatureFit]:
+    """Align features from ``T_fixed_moving`` on, and once more as the first fit lays the iUS:
+    features of a turned image are not those of the image, turned.
+
+    Args:
+        features: of the MRI.
+        ius: toned.
+        salient: ``[N, 3]`` RAS mm in its field of view.
+        matrix: 4x4, RAS mm, within some mm and degrees.
+
+    Returns:
+        The features as last seen, and the fit; what it gains is judged in the first.
+    """
+    seen = Compared.of(features, ius, salient, matrix)
+    fit = seen.refined(matrix)
+    if fit:
+        seen = Compared.of(features, ius, salient, fit.matrix)
+        fit = seen.refined(fit.matrix, fit)
+    return seen, fit

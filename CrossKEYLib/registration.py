@@ -23,6 +23,7 @@ from .refinement import (
     Companion,
     Compared,
     SelfSimilarities,
+    aligned,
     check_settings,
     features_of,
     wants_universal,
@@ -321,8 +322,7 @@ class _Pipeline:
             return attempt
         with self.stage("refinement"):
             features = features_of(config.refine, target.mri, self.model, self.companion)
-            seen = Compared.of(features, ius, attempt.moving.points, matrix)
-            fit = seen.refined(matrix)
+            seen, fit = aligned(features, ius, attempt.moving.points, matrix)
             if config.refine == "mind":
                 attempt = replace(attempt, seen=(seen, fit))
             if not fit:
@@ -387,10 +387,8 @@ class _Pipeline:
         matrix, mri = attempt.result.matrix, target.mri
         if matrix is None:
             return 0.0
-        if attempt.seen is None:
-            seen = Compared.of(SelfSimilarities(mri), ius, attempt.moving.points, matrix)
-            return structure_margin(mri, seen, seen.refined(matrix), matrix)
-        return structure_margin(mri, *attempt.seen, matrix)
+        seen = attempt.seen or aligned(SelfSimilarities(mri), ius, attempt.moving.points, matrix)
+        return structure_margin(mri, *seen, matrix)
 
 
 def _score(evidence: Evidence, result: RigidResult) -> float:

@@ -13,7 +13,7 @@ Which network made the features does not matter here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -82,6 +82,7 @@ def refine_features(
     points: torch.Tensor,
     initial: Matrix,
     config: FeatureMetricConfig | None = None,
+    proven: FeatureFit | None = None,
 ) -> FeatureFit:
     """Improve a rigid transform by the features of both images.
 
@@ -91,10 +92,16 @@ def refine_features(
         points: ``[N, 3]`` RAS mm in the moving image, over all of its field of view.
         initial: ``T_fixed_moving`` within some millimetres and degrees.
         config: levels, robustness and when it counts as improved.
+        proven: the fit that led to ``initial``, from maps of the images seen as they lay before:
+            what it proved holds here, and all points are fitted at once.
     """
     config = config or FeatureMetricConfig()
     problem = _Problem(fixed, moving, points, config)
     block, fitted = _halves(points, config.block_mm)
+    if proven is not None:
+        best = problem.solved(initial, torch.ones_like(fitted), last_only=True)
+        judged = partial(problem.uncertainty, best, block)
+        return replace(proven, matrix=best, fitted=best, _judged=judged)
     tried = problem.solved(initial, fitted)
     before, after = (problem.cosines(matrix)[~fitted] for matrix in (initial, tried))
     gain, error = _mean_over_blocks(after - before, block[~fitted])

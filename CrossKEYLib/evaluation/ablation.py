@@ -26,7 +26,7 @@ from ..config import RegisterConfig
 from ..errors import InputError
 from ..landmarks import LandmarkConfig, places, register_embedded, vectors
 from ..model import Model
-from ..refinement import Companion, Compared, features_of
+from ..refinement import Companion, aligned, features_of
 from ..registration import register
 from ..resources import resource
 from ..transform import Matrix
@@ -64,7 +64,7 @@ def outcomes_of(
             began, figures, after = time.perf_counter(), {}, matrix
             if kind != "none" and matrix is not None:
                 features = features_of(kind, images.mri, model, companion)
-                fit = Compared.of(features, ius, points, matrix).refined(matrix)
+                _, fit = aligned(features, ius, points, matrix)
                 after = fit.matrix
                 names = ("improved", "gain", "gain_error", "moved_mm", "uncertainty_mm")
                 figures = {name: getattr(fit, name) for name in names}
