@@ -17,6 +17,7 @@ from CrossKEYLib.model import Described, Model
 from CrossKEYLib.refinement import (
     Companion,
     Compared,
+    aligned,
     check_settings,
     features_of,
     wants_universal,
@@ -125,3 +126,25 @@ def test_self_similarity_finds_the_way_back_to_the_negative(image):
 
 def test_what_the_ablation_found_to_help_is_on():
     assert (RegisterConfig().gate_share, RegisterConfig().refine) == (1.0, "mind")
+
+
+def test_what_is_far_turned_is_described_again(image):
+    """Some degrees off, self-similarities are not quite those that the image has in place."""
+    off = transform.random_rigid(np.random.default_rng(6), 1.0, 3.0, image.centre_ras)
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(7))
+    moving = image.replaced(image.array.max() + 0.1 - image.array + 0.05 * noise)
+    features = features_of("mind", image, Model(small_encoder(), "small"), None)
+    once = Compared.of(features, moving, torch.empty(0, 3), off).refined(off)
+    seen, twice = aligned(features, moving, torch.empty(0, 3), off)
+    assert once
+    assert twice
+    assert (twice.gain, twice.gain_error) == (once.gain, once.gain_error)
+    assert np.array_equal(twice.matrix, twice.fitted)
+    points = inner_points(image, 500)
+    errors = [
+        float((transform.apply(fit.matrix, points) - points).norm(dim=1).mean())
+        for fit in (once, twice)
+    ]
+    assert errors[1] < 0.6 * errors[0]
+    assert seen.points.shape[1] == 3
+    assert np.isfinite(twice.uncertainty_mm)
