@@ -46,7 +46,9 @@ class LandmarkConfig:
     keypoints: int = 3000  # of the moving image, for registration
     passes: int = 2  # the last ones embed the moving image as the estimate before lays it
     capture_radius_mm: float = 15.0  # around that estimate
-    match: MatchConfig = field(default_factory=lambda: MatchConfig(cycle_tolerance_mm=5.0))
+    match: MatchConfig = field(
+        default_factory=lambda: MatchConfig(cycle_tolerance_mm=5.0, max_matches=1500)
+    )
     estimate: EstimateConfig = field(default_factory=EstimateConfig)
 
 
