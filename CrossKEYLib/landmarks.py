@@ -46,8 +46,11 @@ class LandmarkConfig:
     keypoints: int = 3000  # of the moving image, for registration
     passes: int = 2  # the last ones embed the moving image as the estimate before lays it
     capture_radius_mm: float = 15.0  # around that estimate
+    # An embedding changes slowly from place to place: none leads by much, and many are needed.
     match: MatchConfig = field(
-        default_factory=lambda: MatchConfig(cycle_tolerance_mm=5.0, max_matches=1500)
+        default_factory=lambda: MatchConfig(
+            cycle_tolerance_mm=5.0, rank="similarity", max_matches=1500
+        )
     )
     estimate: EstimateConfig = field(default_factory=EstimateConfig)
 

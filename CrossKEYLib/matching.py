@@ -22,8 +22,9 @@ _Allowed = Callable[[int, int], torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """``indices [K, 2]`` int64, columns (fixed, moving); ``scores [K]`` their distinctiveness,
-    higher is better, sorted from best to worst: cosine similarity less that of the best rival."""
+    """``indices [K, 2]`` int64, columns (fixed, moving); ``scores [K]``, higher is better, sorted
+    from best to worst: cosine similarity, less that of the best rival where matches are ranked by
+    their lead."""
 
     indices: torch.Tensor
     scores: torch.Tensor
@@ -51,9 +52,9 @@ def match(
 ) -> Matches:
     """Pair moving with fixed points by cosine similarity, each moving point at most once.
 
-    The best are those that stand out most: what looks like many places looks very much like each
-    of them, so the similarity itself tells little. Rivals within ``second_best_radius_mm`` of the
-    best are the same structure and do not count.
+    The best are those that stand out most, unless ``config.rank`` says otherwise: what looks like
+    many places looks very much like each of them, so the similarity itself tells little. Rivals
+    within ``second_best_radius_mm`` of the best are the same structure and do not count.
 
     ``nearest`` takes the most similar fixed point. ``mutual`` also asks that this fixed point
     finds the moving one most similar. ``ratio`` is mutual plus Lowe's test (IJCV 2004) on
@@ -74,7 +75,7 @@ def match(
 
     Raises:
         EstimationError: shapes that do not belong together.
-        InputError: an unknown ``config.method``.
+        InputError: an unknown ``config.method`` or ``config.rank``.
     """
     _check(descriptors_fixed, points_fixed, descriptors_moving, points_moving, config)
     cycle, moved, pool, radius = config.method == "cycle", None, None, math.inf
@@ -93,20 +94,23 @@ def match(
         _, back = _most_similar(descriptors_fixed[ends], descriptors_moving, within)
         off = (points_moving[back] - points_moving[moving]).norm(dim=1)
         moving = moving[off <= config.cycle_tolerance_mm if cycle else back == moving]
-    start = None if moved is None else moved[moving]
-    every = -(-len(points_fixed) // _RIVALS)
-    others, found = points_fixed[::every], points_fixed[best[moving]]
-    rivals = _rivals(others, found, config.second_best_radius_mm, start, radius)
-    second, _ = _most_similar(descriptors_moving[moving], descriptors_fixed[::every], rivals)
-    lead = scores[moving] - second.clamp_min(-1)  # nothing is less alike than minus one
-    if config.method == "ratio":
-        passed = _distance(scores[moving]) < config.ratio * _distance(second)
-        moving, lead = moving[passed], lead[passed]
+    rank = scores[moving]
+    if config.method == "ratio" or config.rank == "lead":
+        start = None if moved is None else moved[moving]
+        every = -(-len(points_fixed) // _RIVALS)
+        others, found = points_fixed[::every], points_fixed[best[moving]]
+        rivals = _rivals(others, found, config.second_best_radius_mm, start, radius)
+        second, _ = _most_similar(descriptors_moving[moving], descriptors_fixed[::every], rivals)
+        if config.rank == "lead":
+            rank = rank - second.clamp_min(-1)  # nothing is less alike than minus one
+        if config.method == "ratio":
+            passed = _distance(scores[moving]) < config.ratio * _distance(second)
+            moving, rank = moving[passed], rank[passed]
 
-    order = torch.argsort(lead, descending=True, stable=True)[: config.max_matches]
+    order = torch.argsort(rank, descending=True, stable=True)[: config.max_matches]
     moving = moving[order]
     fixed = best[moving] if pool is None else pool[best[moving]]
-    return Matches(torch.stack([fixed, moving], dim=1), lead[order])
+    return Matches(torch.stack([fixed, moving], dim=1), rank[order])
 
 
 def _none(device: torch.device) -> Matches:
@@ -139,6 +143,8 @@ def _check(
         raise InputError(
             f"match method {config.method!r} is unknown; use nearest, mutual, ratio or cycle"
         )
+    if config.rank not in ("lead", "similarity"):
+        raise InputError(f"match rank {config.rank!r} is unknown; use lead or similarity")
 
 
 def _most_similar(

@@ -104,6 +104,9 @@ def test_what_stands_out_comes_before_what_looks_alike():
     moving = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.3, 1.0]]), dim=1)
     matches = match(fixed, moving, where, torch.zeros(2, 3), NEAREST)
     assert matches.indices.tolist() == [[2, 1], [0, 0]]
+    alike = match(fixed, moving, where, torch.zeros(2, 3), replace(NEAREST, rank="similarity"))
+    assert alike.indices.tolist() == [[0, 0], [2, 1]]
+    torch.testing.assert_close(alike.scores, torch.tensor([1.0, 1 / 1.09**0.5]))
 
 
 def test_rivals_are_sought_in_a_part_of_many_places(monkeypatch):
@@ -168,6 +171,8 @@ def test_what_does_not_fit_is_refused():
     fixed, moving, points_fixed, points_moving = random_sides(5, 6, 5)
     with pytest.raises(InputError, match="'best' is unknown"):
         match(fixed, moving, points_fixed, points_moving, MatchConfig(method="best"))
+    with pytest.raises(InputError, match="rank 'best' is unknown"):
+        match(fixed, moving, points_fixed, points_moving, MatchConfig(rank="best"))
     with pytest.raises(EstimationError, match="same model"):
         match(fixed, moving[:, :4], points_fixed, points_moving, NEAREST)
     with pytest.raises(EstimationError, match="fixed: descriptors"):
