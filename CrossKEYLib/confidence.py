@@ -3,8 +3,8 @@
 The confidence is the product of one logistic curve per question in the logarithm of number over
 limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
 missing evidence on another. The limits were set on ultrasound against another patient's MRI and on
-simulated pairs; how steep the curves are is fitted to what such results turned out to be
-(docs/trust.md).
+simulated pairs (docs/trust.md); the confidence orders results and is not a calibrated probability.
+`evaluation.calibration` can tell how steep the curves would be by what results turned out to be.
 """
 
 from __future__ import annotations
