@@ -76,7 +76,7 @@ class FeatureMetricConfig:
     levels_mm: tuple[float, ...] = (4.0, 2.0, 0.0)  # Gaussian blur of both maps, one after another
     iterations: int = 15  # per level, at most
     block_mm: float = 8.0  # edge of the cubes, every other of which is left out to judge the fit
-    significance: float = 1.0  # standard errors by which those must agree better
+    significance: float = 0.0  # standard errors by which those must agree better
     reach_mm: float = 8.0  # a refinement that moves the points farther is no refinement
 
 

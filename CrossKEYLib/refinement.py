@@ -31,6 +31,8 @@ FEATURES = ("none", "crosskey", "uae", "mind")
 _LEARNED = FeatureMetricConfig()
 # Blurred, self-similarities say where tissue is busy, and no longer where its borders lie.
 _SHARP = FeatureMetricConfig(levels_mm=(0.0,), iterations=8)
+_REPEATS = 3  # descriptions of the iUS after the first, at most
+_SETTLED_MM = 0.1  # a fit that moves it less has settled
 _REFERENCE = 2000  # places of the MRI that a match is compared with
 
 
@@ -203,8 +205,8 @@ class Compared:
 def aligned(
     features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
 ) -> tuple[Compared, FeatureFit]:
-    """Align features from ``T_fixed_moving`` on, and once more as the first fit lays the iUS:
-    features of a turned image are not those of the image, turned.
+    """Align features from ``T_fixed_moving`` on, and again as each fit lays the iUS until that
+    settles: features of a turned image are not those of the image, turned.
 
     Args:
         features: of the MRI.
@@ -218,6 +220,16 @@ def aligned(
     seen = Compared.of(features, ius, salient, matrix)
     fit = seen.refined(matrix)
     if fit:
-        seen = Compared.of(features, ius, salient, fit.matrix)
-        fit = seen.refined(fit.matrix, fit)
+        for _ in range(_REPEATS):
+            laid = fit.matrix
+            seen = Compared.of(features, ius, salient, laid)
+            fit = seen.refined(laid, fit)
+            if _way_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
+                break
     return seen, fit
+
+
+def _way_mm(points: torch.Tensor, before: Matrix, after: Matrix) -> float:
+    """Root mean square distance between where two transforms put points ``[N, 3]``."""
+    ways = transform.apply(before, points) - transform.apply(after, points)
+    return float(ways.square().sum(1).mean().sqrt())

@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from .attempt import Attempt, Target
 from .candidates import moving_points
 from .config import EstimateConfig, RegisterConfig
-from .estimation import DescriptorField, Evidence, FeatureFit, RigidResult, locate
-from .estimation.ransac import result_of
+from .estimation import Evidence, locate
 from .matching import Matches, Prior, match
 from .model import Described, Model, describe_brain
 from .plausibility import check_pair
 from .refinement import (
     Companion,
-    Compared,
     SelfSimilarities,
     aligned,
     check_settings,
@@ -149,38 +148,6 @@ def register(
     return _Pipeline(model, config, universal, seed, progress).run(fixed, moving, initial)
 
 
-@dataclass(frozen=True, eq=False)
-class _Target:
-    """The MRI, its described places, and the same looked up by place."""
-
-    mri: Volume
-    described: Described
-    field: DescriptorField
-
-    @classmethod
-    def of(cls, mri: Volume, described: Described, spacing_mm: float = 2.0) -> _Target:
-        field = DescriptorField(described.points, described.descriptors, spacing_mm)
-        return cls(mri, described, field)
-
-    def thinned(self, most: int) -> _Target:
-        """Every other place along each axis, until at most this many are left."""
-        if len(self.described) <= most:
-            return self
-        kept = (self.field.cells(self.described.points) % 2 == 0).all(1)
-        few = Described(self.described.points[kept], self.described.descriptors[kept])
-        return _Target.of(self.mri, few, 2 * self.field.spacing_mm).thinned(most)
-
-
-@dataclass(frozen=True, eq=False)
-class _Attempt:
-    moving: Described
-    matches: Matches
-    evidence: Evidence
-    result: RigidResult
-    score: float
-    seen: tuple[Compared, FeatureFit] | None = None  # self-similarities, where refinement made them
-
-
 class _Pipeline:
     """One registration: settings, random state and clock."""
 
@@ -213,21 +180,21 @@ class _Pipeline:
             ius = toned(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
-        target = _Target.of(fixed, described)
+        target = Target.of(fixed, described)
         if self.universal is not None and wants_universal(self.config):
             with self.stage("embedding"):
                 self.companion = Companion.of(self.universal, fixed)
         rotation = np.eye(3) if initial is None else nearest_rotation(initial)
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         attempt = self._attempt(target, ius, points, rotation, prior)
-        trust = self._assess(target, attempt, ius)
+        trust = self._assess(attempt, ius)
         if not trust.accepted and initial is None and self.config.search_rotations:
             # Many orientations give chance many tries, so a narrow lead does not count.
             least = _CLEAR_LEAD * attempt.score
             for rotation in self._promising_rotations(target, ius, points):
                 other = self._attempt(target, ius, points, rotation, None)
                 if other.score > max(least, attempt.score):
-                    attempt, trust = other, self._assess(target, other, ius)
+                    attempt, trust = other, self._assess(other, ius)
                 if trust.accepted:
                     break
         self.seconds["total"] = time.perf_counter() - start
@@ -249,12 +216,12 @@ class _Pipeline:
 
     def _attempt(
         self,
-        target: _Target,
+        target: Target,
         ius: Volume,
         points: torch.Tensor,
         rotation: np.ndarray,
         prior: Prior | None,
-    ) -> _Attempt:
+    ) -> Attempt:
         """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
         is then located among all of them, and dense features have the last word."""
         few, estimate = target.thinned(self.config.look_fixed), self.config.estimate
@@ -266,28 +233,24 @@ class _Pipeline:
             attempts.append(self._once(target, ius, points, turned, prior, estimate))
         if not attempts or attempts[0].score < look.score:  # the look was misled
             attempts.append(self._once(target, ius, points, rotation, prior, estimate))
-        return self._refined(target, max(attempts, key=lambda attempt: attempt.score), ius)
+        refined = self._refined(max(attempts, key=lambda attempt: attempt.score), ius)
+        return self._as_laid(refined, ius, points, prior)
 
     def _once(
         self,
-        target: _Target,
+        target: Target,
         ius: Volume,
         points: torch.Tensor,
         rotation: np.ndarray,
         prior: Prior | None,
         estimate: EstimateConfig,
         gate: bool = True,
-    ) -> _Attempt:
-        moving = self._describe_moving(ius, points, rotation)
-        matches = self._match(target.described, moving, prior)
-        if gate and self.companion is not None and self.config.gate_share < 1:
-            with self.stage("embedding"):
-                pair = (matches, target.described, moving)
-                matches = self.companion.gated(*pair, ius, rotation, self.config.gate_share)
+    ) -> Attempt:
+        moving, matches = self._matched(target, ius, points, rotation, prior, gate)
         with self.stage("estimation"):
             a, b = matches.indices.T
             evidence = Evidence(target.field, moving.points, moving.descriptors)
-            result = locate(
+            found = locate(
                 target.described.points[a],
                 points[b],
                 estimate,
@@ -295,7 +258,40 @@ class _Pipeline:
                 matches.scores,
                 evidence,
             )
-        return _Attempt(moving, matches, evidence, result, _score(evidence, result))
+        return Attempt(target, moving, matches, evidence, found)
+
+    def _as_laid(
+        self, attempt: Attempt, ius: Volume, points: torch.Tensor, prior: Prior | None
+    ) -> Attempt:
+        """The same transform with the iUS described and matched once more as it lies then, where
+        the images agree better so: the less it is turned, the more of its matches are right."""
+        matrix, target = attempt.result.matrix, attempt.target
+        if matrix is None:
+            return attempt
+        turned = nearest_rotation(matrix)
+        moving, matches = self._matched(target, ius, points, turned, prior)
+        with self.stage("estimation"):
+            evidence = Evidence(target.field, moving.points, moving.descriptors)
+            anew = replace(attempt, moving=moving, matches=matches, evidence=evidence)
+            anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
+        return max(attempt, anew, key=lambda one: one.score)
+
+    def _matched(
+        self,
+        target: Target,
+        ius: Volume,
+        points: torch.Tensor,
+        rotation: np.ndarray,
+        prior: Prior | None,
+        gate: bool = True,
+    ) -> tuple[Described, Matches]:
+        moving = self._describe_moving(ius, points, rotation)
+        matches = self._match(target.described, moving, prior)
+        if gate and self.companion is not None and self.config.gate_share < 1:
+            with self.stage("embedding"):
+                pair = (matches, target.described, moving)
+                matches = self.companion.gated(*pair, ius, rotation, self.config.gate_share)
+        return moving, matches
 
     def _describe_moving(
         self, ius: Volume, points: torch.Tensor, rotation: np.ndarray
@@ -315,31 +311,23 @@ class _Pipeline:
                 prior,
             )
 
-    def _refined(self, target: _Target, attempt: _Attempt, ius: Volume) -> _Attempt:
+    def _refined(self, attempt: Attempt, ius: Volume) -> Attempt:
         """With the transform that dense features agree on, where they do so better."""
         matrix, config = attempt.result.matrix, self.config
         if config.refine == "none" or matrix is None:
             return attempt
         with self.stage("refinement"):
-            features = features_of(config.refine, target.mri, self.model, self.companion)
+            features = features_of(config.refine, attempt.target.mri, self.model, self.companion)
             seen, fit = aligned(features, ius, attempt.moving.points, matrix)
             if config.refine == "mind":
                 attempt = replace(attempt, seen=(seen, fit))
             if not fit:
                 return attempt
-            a, b = attempt.matches.indices.T
-            result = result_of(
-                fit.matrix,
-                target.described.points[a],
-                attempt.moving.points[b],
-                config.estimate.inlier_threshold_mm,
-            )
-        if result.matrix is None:
-            return attempt
-        return replace(attempt, result=result, score=_score(attempt.evidence, result))
+            refined = attempt.with_matrix(fit.matrix, config.estimate.inlier_threshold_mm)
+        return attempt if refined.result.matrix is None else refined
 
     def _promising_rotations(
-        self, target: _Target, ius: Volume, points: torch.Tensor
+        self, target: Target, ius: Volume, points: torch.Tensor
     ) -> Iterator[np.ndarray]:
         """Rotations in which a quick look finds most agreement: each that stands out from those
         before it at once, which mostly spares the rest; in the end the best of the others."""
@@ -348,30 +336,29 @@ class _Pipeline:
         config = self.config
         quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
         few, some = target.thinned(config.look_fixed), points[: config.search_keypoints]
-        others: list[_Attempt] = []
         scores: list[float] = []
+        others: list[tuple[float, Matrix]] = []
         for rotation in rotations:
             look = self._once(few, ius, some, rotation, None, quick, gate=False)
             found = look.result.matrix
             enough = len(scores) >= _LOOKS_TO_COMPARE
             if found is not None and enough and look.score > _CLEAR_LEAD * max(scores):
                 yield nearest_rotation(found)  # nearer than the one that was tried
-            else:
-                others.append(look)
+            elif found is not None:
+                others.append((look.score, found))
             scores.append(look.score)
-        others.sort(key=lambda look: look.score, reverse=True)
-        matrices = (look.result.matrix for look in others[: config.search_keep])
-        yield from (nearest_rotation(matrix) for matrix in matrices if matrix is not None)
+        others.sort(key=lambda other: other[0], reverse=True)
+        yield from (nearest_rotation(found) for _, found in others[: config.search_keep])
 
-    def _assess(self, target: _Target, attempt: _Attempt, ius: Volume) -> Trust:
+    def _assess(self, attempt: Attempt, ius: Volume) -> Trust:
         with self.stage("trust"):
             a, b = attempt.matches.indices.T
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
-            structure = self._structure(target, attempt, ius)
+            structure = self._structure(attempt, ius)
             return assess(
-                target.described.points[a],
+                attempt.target.described.points[a],
                 attempt.moving.points[b],
                 attempt.result,
                 view,
@@ -382,15 +369,10 @@ class _Pipeline:
                 structure,
             )
 
-    def _structure(self, target: _Target, attempt: _Attempt, ius: Volume) -> float:
+    def _structure(self, attempt: Attempt, ius: Volume) -> float:
         """See `structure.structure_margin`; zero without a transform."""
-        matrix, mri = attempt.result.matrix, target.mri
+        matrix, mri = attempt.result.matrix, attempt.target.mri
         if matrix is None:
             return 0.0
         seen = attempt.seen or aligned(SelfSimilarities(mri), ius, attempt.moving.points, matrix)
         return structure_margin(mri, *seen, matrix)
-
-
-def _score(evidence: Evidence, result: RigidResult) -> float:
-    """How well the descriptors agree at a result's transform; minus infinity without one."""
-    return -np.inf if result.matrix is None else evidence.at(result.matrix)

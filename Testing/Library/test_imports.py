@@ -55,6 +55,7 @@ ORDER = [
     "atlas",
     "training",
     "adaptation",
+    "attempt",
     "registration",
     "evaluation",
     "figures",

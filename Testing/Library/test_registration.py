@@ -20,7 +20,7 @@ from CrossKEYLib.registration import register
 from CrossKEYLib.resources import resource
 from CrossKEYLib.synthesis.anatomy import brain_mask
 from CrossKEYLib.universal import UniversalModel
-from CrossKEYLib.volume import Volume, rescaled
+from CrossKEYLib.volume import Volume, rescaled, toned
 
 QUICK = RegisterConfig(moving_keypoints=2000, search_rotations=False)
 
@@ -56,6 +56,22 @@ def test_the_misplaced_sample_is_found_and_trusted(mri: Volume, ius: Volume, mod
     assert np.linalg.det(result.matrix[:3, :3]) == pytest.approx(1)
     fixed, moving = (p[result.inliers] for p in result.matched_points())
     assert (transform.apply(result.matrix, moving) - fixed).norm(dim=1).max() <= 4.01
+
+
+def test_matches_are_those_of_the_ultrasound_as_the_result_lays_it(
+    mri: Volume, ius: Volume, model: Model
+) -> None:
+    off = transform.random_rigid(np.random.default_rng(3), 5.0, 25.0, ius.centre_ras)
+    moved = ius.moved(off)
+    result = register(mri, moved, model, config=QUICK)
+    assert result.matrix is not None
+    points, turned = result.moving.points, transform.nearest_rotation(result.matrix)
+    there, as_given = (
+        model.describe(toned(moved), points, "ius", rotation.T).descriptors
+        for rotation in (turned, np.eye(3))
+    )
+    assert float((result.moving.descriptors * there).sum(1).mean()) > 0.999
+    assert float((result.moving.descriptors * as_given).sum(1).mean()) < 0.95
 
 
 def test_report_is_plain_json_with_all_fields(mri: Volume, ius: Volume, model: Model) -> None:
