@@ -224,12 +224,6 @@ def aligned(
             laid = fit.matrix
             seen = Compared.of(features, ius, salient, laid)
             fit = seen.refined(laid, fit)
-            if _way_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
+            if transform.way_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
                 break
     return seen, fit
-
-
-def _way_mm(points: torch.Tensor, before: Matrix, after: Matrix) -> float:
-    """Root mean square distance between where two transforms put points ``[N, 3]``."""
-    ways = transform.apply(before, points) - transform.apply(after, points)
-    return float(ways.square().sum(1).mean().sqrt())

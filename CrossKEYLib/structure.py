@@ -47,8 +47,7 @@ def structure_margin(mri: Volume, seen: Compared, fit: FeatureFit, matrix: Matri
     """
     pick = torch.linspace(0, len(seen.points) - 1, min(_POINTS, len(seen.points)))
     points = seen.points[pick.long().to(seen.points.device)]
-    ways = transform.apply(matrix, points) - transform.apply(fit.fitted, points)
-    at = fit.fitted if float(ways.square().sum(1).mean().sqrt()) <= NEAR_MM else matrix
+    at = fit.fitted if transform.way_mm(points, matrix, fit.fitted) <= NEAR_MM else matrix
     places = transform.apply(at, points)
     shown = mri.holds(places, _RIM_MM) & (mri.sample(places) > 0)
     points, places = points[shown], places[shown]

@@ -62,6 +62,12 @@ def steps_about(
     return steps
 
 
+def way_mm(points: torch.Tensor, before: Matrix, after: Matrix) -> float:
+    """Root mean square distance between where two transforms put points ``[N, 3]`` (mm)."""
+    ways = apply(before, points) - apply(after, points)
+    return float(ways.square().sum(1).mean().sqrt())
+
+
 def rotation_angle_deg(matrix: Matrix) -> float:
     """Angle of the rotation part, 0 to 180 degrees."""
     return float(np.degrees(Rotation.from_matrix(matrix[:3, :3]).magnitude()))

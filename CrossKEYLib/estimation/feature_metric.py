@@ -105,7 +105,7 @@ def refine_features(
     tried = problem.solved(initial, fitted)
     before, after = (problem.cosines(matrix)[~fitted] for matrix in (initial, tried))
     gain, error = _mean_over_blocks(after - before, block[~fitted])
-    moved = problem.way_mm(initial, tried)
+    moved = transform.way_mm(points.double(), initial, tried)
     improved = gain > config.significance * error and moved <= config.reach_mm
     best = problem.solved(tried, torch.ones_like(fitted), last_only=True)
     matrix = best if improved else initial
@@ -220,11 +220,6 @@ class _Problem:
         """``[N]`` between the features of each point and of the place it lands on."""
         fixed, wanted = self.levels[-1]
         return (fixed.sample(transform.apply(matrix, self.points)) * wanted).sum(1)
-
-    def way_mm(self, before: Matrix, after: Matrix) -> float:
-        """Root mean square distance between where two transforms put the points."""
-        a, b = (transform.apply(matrix, self.points.double()) for matrix in (before, after))
-        return float((a - b).square().sum(1).mean().sqrt())
 
     def uncertainty(self, matrix: Matrix, block: torch.Tensor) -> tuple[np.ndarray, float]:
         """Curvature ``[6, 6]`` and what follows from it for the points, see `FeatureFit`.
