@@ -1,4 +1,4 @@
-"""Evidence -> confidence: six numbers against six limits, and in words which of them fail.
+"""Evidence -> confidence: seven numbers against seven limits, and in words which of them fail.
 
 The confidence is the product of one logistic curve per question in the logarithm of number over
 limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
@@ -16,6 +16,8 @@ from scipy.special import expit
 
 from .config import TrustConfig
 
+TOO_LITTLE = "Too little of the ultrasound lies on the MRI to compare the two images."
+
 
 def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> tuple[float, ...]:
     """Each number over its limit, or the limit over it where it must be small; passed from 1 on.
@@ -28,6 +30,7 @@ def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> tuple[float,
         numbers["chance_ratio"] / trust.min_chance_ratio,
         numbers["distinctness"] / trust.min_distinctness,
         numbers["structure"] / trust.min_structure,
+        numbers["intensity"] / trust.min_intensity,
         trust.max_agreement_mm / max(numbers["agreement_mm"], 1e-6),
         numbers["spread_mm"] / trust.min_spread_mm,
         trust.max_predicted_tre_mm / max(numbers["predicted_tre_mm"], 1e-6),
@@ -52,6 +55,7 @@ def reasons_against(
         f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
         f"best other place; at least {trust.min_distinctness:.2f} times is needed.",
         _structure_reason(numbers["structure"], trust.min_structure),
+        _intensity_reason(numbers["intensity"], trust.min_intensity),
         f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
         f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
         f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "
@@ -59,7 +63,8 @@ def reasons_against(
         f"The expected error over the ultrasound is {numbers['predicted_tre_mm']:.1f} mm; "
         f"at most {trust.max_predicted_tre_mm:.1f} mm is acceptable.",
     )
-    reasons = [s for s, margin in zip(sentences, margins, strict=True) if not margin >= 1]
+    failed = [s for s, margin in zip(sentences, margins, strict=True) if not margin >= 1]
+    reasons = list(dict.fromkeys(failed))  # that too little is seen is said once
     if not reasons and confidence < trust.min_confidence:
         reasons.append(
             f"Every single check is passed only narrowly: confidence {confidence:.2f}, "
@@ -70,8 +75,17 @@ def reasons_against(
 
 def _structure_reason(lead: float, least: float) -> str:
     if lead <= -1:
-        return "Too little of the ultrasound lies on the MRI to compare the two images."
+        return TOO_LITTLE
     return (
         "A few mm beside, the tissue of both images fits as well as here or nearly so: the lead "
         f"is {lead:.4f}, at least {least:.4f} is needed."
+    )
+
+
+def _intensity_reason(lead: float, least: float) -> str:
+    if lead <= -1:
+        return TOO_LITTLE
+    return (
+        "The MRI explains what is bright in the ultrasound hardly better here than a few mm "
+        f"beside: by {100 * lead:.0f} %, at least {100 * least:.0f} % is needed."
     )

@@ -16,6 +16,7 @@ from .attempt import Attempt, Target
 from .candidates import moving_points
 from .config import EstimateConfig, RegisterConfig
 from .estimation import Evidence, locate
+from .lc2 import intensity_margin
 from .matching import Matches, Prior, match
 from .model import Described, Model, describe_brain
 from .plausibility import check_pair
@@ -187,14 +188,14 @@ class _Pipeline:
         rotation = np.eye(3) if initial is None else nearest_rotation(initial)
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         attempt = self._attempt(target, ius, points, rotation, prior)
-        trust = self._assess(attempt, ius)
+        trust = self._assess(attempt, ius, moving)
         if not trust.accepted and initial is None and self.config.search_rotations:
             # Many orientations give chance many tries, so a narrow lead does not count.
             least = _CLEAR_LEAD * attempt.score
             for rotation in self._promising_rotations(target, ius, points):
                 other = self._attempt(target, ius, points, rotation, None)
                 if other.score > max(least, attempt.score):
-                    attempt, trust = other, self._assess(other, ius)
+                    attempt, trust = other, self._assess(other, ius, moving)
                 if trust.accepted:
                     break
         self.seconds["total"] = time.perf_counter() - start
@@ -350,15 +351,17 @@ class _Pipeline:
         others.sort(key=lambda other: other[0], reverse=True)
         yield from (nearest_rotation(found) for _, found in others[: config.search_keep])
 
-    def _assess(self, attempt: Attempt, ius: Volume) -> Trust:
+    def _assess(self, attempt: Attempt, ius: Volume, raw: Volume) -> Trust:
         with self.stage("trust"):
             a, b = attempt.matches.indices.T
+            target, matrix = attempt.target, attempt.result.matrix
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
             structure = self._structure(attempt, ius)
+            intensity = 0.0 if matrix is None else intensity_margin(target.mri, raw, matrix)
             return assess(
-                attempt.target.described.points[a],
+                target.described.points[a],
                 attempt.moving.points[b],
                 attempt.result,
                 view,
@@ -367,6 +370,7 @@ class _Pipeline:
                 self.generator,
                 attempt.evidence,
                 structure,
+                intensity,
             )
 
     def _structure(self, attempt: Attempt, ius: Volume) -> float:

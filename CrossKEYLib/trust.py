@@ -1,8 +1,9 @@
 """How far a registration can be trusted, judged from its matches, descriptors and images alone.
 
-Six questions, each answered by a number with a limit: do more matches agree than chance would
+Seven questions, each answered by a number with a limit: do more matches agree than chance would
 bring about, do the descriptors agree better here than in any other place, does the structure of the
-images coincide here rather than a few mm beside, do independent halves of the matches give the same
+images coincide here rather than a few mm beside, and does the MRI explain what is bright in the
+ultrasound better here than there, do independent halves of the matches give the same
 transform, are the agreeing matches spread widely enough to fix a rotation, and how large is the
 error to expect over the ultrasound? What follows from these numbers is in `confidence.py`.
 """
@@ -45,6 +46,8 @@ class Trust:
             infinite when no descriptors were given.
         structure: by how much self-similarities of the images agree better here than a few mm
             beside (`structure.structure_margin`); infinite when it was not asked.
+        intensity: how much more of the iUS's brightness the MRI explains here than a few mm beside
+            (`lc2.intensity_margin`); infinite when it was not asked.
         spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
         inlier_rms_mm: root mean square residual of the inliers.
         agreement_mm: RMS displacement over the field of view between transforms found anew, with
@@ -65,6 +68,7 @@ class Trust:
     chance_ratio: float
     distinctness: float
     structure: float
+    intensity: float
     spread_mm: float
     inlier_rms_mm: float
     agreement_mm: float
@@ -85,6 +89,7 @@ def assess(
     generator: torch.Generator,
     evidence: Evidence | None = None,
     structure: float = math.inf,
+    intensity: float = math.inf,
 ) -> Trust:
     """Judge a result by the matches it came from, and by the descriptors behind them.
 
@@ -99,7 +104,7 @@ def assess(
         evidence: descriptors of both images, when they took part in the estimation. The score
             that the transform reaches then takes the place of the inliers in the comparison
             with chance: it uses all points where inliers use the few best.
-        structure: see `Trust`.
+        structure, intensity: see `Trust`.
 
     Raises:
         EstimationError: no field-of-view points.
@@ -135,6 +140,7 @@ def assess(
         "chance_ratio": ratio,
         "distinctness": distinctness,
         "structure": structure,
+        "intensity": intensity,
         "spread_mm": spread,
         "inlier_rms_mm": result.rms_mm,
         "agreement_mm": agreement,
@@ -156,7 +162,8 @@ def _check_fov(fov_points: torch.Tensor) -> None:
 
 def _refused(reason: str) -> Trust:
     nan, inf = math.nan, math.inf
-    return Trust(0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0, False, [reason])
+    nothing = (0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0)
+    return Trust(*nothing, accepted=False, reasons=[reason])
 
 
 def _blocks(

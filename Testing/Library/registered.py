@@ -41,6 +41,7 @@ def outcome(accepted: bool = True, found: bool = True) -> Registration:
         chance_ratio=6.0,
         distinctness=3.0,
         structure=0.03,
+        intensity=0.3,
         spread_mm=9.0,
         inlier_rms_mm=0.0,
         agreement_mm=0.5 if found else float("inf"),

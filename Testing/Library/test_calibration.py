@@ -109,6 +109,7 @@ def judged(margin: float, right: bool) -> dict:
             "chance_ratio": margin * limits.min_chance_ratio,
             "distinctness": margin * limits.min_distinctness,
             "structure": margin * limits.min_structure,
+            "intensity": margin * limits.min_intensity,
             "agreement_mm": limits.max_agreement_mm / margin,
             "spread_mm": margin * limits.min_spread_mm,
             "predicted_tre_mm": limits.max_predicted_tre_mm / margin,

@@ -48,6 +48,7 @@ ORDER = [
     "fixed_point",
     "refinement",
     "structure",
+    "lc2",
     "confidence",
     "trust",
     "landmarks",

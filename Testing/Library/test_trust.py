@@ -85,6 +85,26 @@ def test_images_that_do_not_coincide_are_refused_whatever_the_matches_say(struct
     assert reason is None or any(reason in said for said in verdict.reasons)
 
 
+@pytest.mark.parametrize(
+    ("intensity", "reason"),
+    [
+        (0.3, None),
+        (0.02, "hardly better here than a few mm beside: by 2 %, at least 10 % is needed"),
+        (-1.0, "Too little of the ultrasound lies on the MRI"),
+    ],
+)
+def test_brightness_that_the_mri_does_not_explain_is_refused_likewise(intensity, reason):
+    matched = simulate(0, share=0.15)
+    generator = torch.Generator().manual_seed(0)
+    result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
+    given = (matched.fixed, matched.moving, result, matched.fov, CONFIG, TRUST, generator)
+    verdict = assess(*given, structure=0.03, intensity=intensity)
+    assert verdict.accepted is (reason is None)
+    assert verdict.intensity == intensity
+    assert reason is None or len(verdict.reasons) == 1
+    assert reason is None or reason in verdict.reasons[0]
+
+
 @pytest.mark.parametrize("shape", ["ball", "line"])
 @pytest.mark.parametrize("seed", range(2))
 def test_right_matches_in_a_lump_or_on_a_line_are_refused(shape, seed):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from ...lc2 import explained
 from ...transform import Matrix
 from ...volume import Volume, box_mean
 from .grids import Overlay, gradient_magnitude, overlap_factor
@@ -55,11 +56,8 @@ class Lc2:
         if mean.shape[1] == 0:
             return 0.0
         share = mean[0]
-        u, p, g, uu, pp, gg, up, ug, pg = mean[1:] / share
-        uu, pp, gg = uu - u * u, pp - p * p + config.ridge, gg - g * g + config.ridge
-        up, ug, pg = up - u * p, ug - u * g, pg - p * g
-        explained = (up * up * gg - 2 * up * ug * pg + ug * ug * pp) / (pp * gg - pg * pg)
-        similarity = float((share * explained).sum() / (share * uu).sum().clamp_min(1e-12))
+        part, whole = explained(mean[1:] / share, config.ridge)
+        similarity = float((share * part).sum() / (share * whole).sum().clamp_min(1e-12))
         return similarity * overlap_factor(mask, self.overlay.mask, config.least_overlap)
 
 
