@@ -93,7 +93,7 @@ class TrustConfig:
     max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
     max_predicted_tre_mm: float = 4.0
-    steepness: float = 4.0  # log-odds gained per doubling beyond a limit
+    steepness: float = 6.0  # log-odds gained per doubling beyond a limit
     chance_repeats: int = 3
     splits: int = 3  # pairs of disjoint halves
     hypotheses: int = 3000  # of each re-estimation

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
 
-from ..confidence import confidence_of
+from ..confidence import confidence_of, reasons_against
 from ..config import TrustConfig
 
 SUCCESS_MM = 3.0
@@ -156,6 +156,16 @@ def fitted_steepness(outcomes: Sequence[dict[str, Any]], trust: TrustConfig) -> 
 
     found: Any = minimize_scalar(surprise, bounds=STEEPNESS, method="bounded")
     return float(found.x)
+
+
+def judged_anew(outcome: dict[str, Any], trust: TrustConfig) -> dict[str, Any]:
+    """An outcome of our own method with the confidence and the verdict that its evidence has under
+    other settings of the trust; what was found stays."""
+    numbers = _evidence(outcome)
+    confidence = confidence_of(numbers, trust)
+    reasons = reasons_against(numbers, confidence, outcome["n_matches"], trust)
+    judged = {"confidence": confidence, "accepted": not reasons, "reasons": reasons}
+    return outcome | judged
 
 
 def _evidence(outcome: dict[str, Any]) -> dict[str, float]:

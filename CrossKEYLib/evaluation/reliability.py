@@ -1,11 +1,12 @@
 """Does the confidence mean what it says, over several benchmarks together?
 
     python -m CrossKEYLib.evaluation.reliability OUT/outcomes.json [OUT2/outcomes.json ...] \
-        --figure reliability.png [--fit OUT3/outcomes.json ...]
+        --figure reliability.png [--fit OUT3/outcomes.json ...] [--anew]
 
 Pools what `crosskey benchmark` wrote for real, simulated, emptied and foreign pairs: one curve of
 reliability, the calibration error, both ways to be wrong, and the predicted against the true error.
-With ``--fit`` it also tells how steep the confidence should be, by other outcomes than those.
+With ``--fit`` it also tells how steep the confidence should be, by other outcomes than those; with
+``--anew`` all are judged by the limits of now, where they were registered under others.
 """
 
 from __future__ import annotations
@@ -58,8 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("outcomes", type=Path, nargs="+", help="outcomes.json of benchmarks")
     parser.add_argument("--figure", type=Path, help="picture to write, .png")
     parser.add_argument("--fit", type=Path, nargs="+", help="outcomes.json to fit steepness to")
+    parser.add_argument("--anew", action="store_true", help="judge by the limits of now")
     args = parser.parse_args(arguments)
     ours = _ours(args.outcomes)
+    if args.anew:
+        ours = [calibration.judged_anew(o, TrustConfig()) for o in ours]
     if args.figure is not None:
         with whole(args.figure) as temporary:
             benchmark_figure.calibration(ours).savefig(temporary, dpi=130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from CrossKEYLib.evaluation.calibration import (
     coverage,
     expected_calibration_error,
     fitted_steepness,
+    judged_anew,
     rank_correlation,
     reliability,
     table,
@@ -106,6 +108,7 @@ def judged(margin: float, right: bool) -> dict:
     limits = TrustConfig()
     return ours("real" if right else "foreign", 1.0 if right else None, 0.5) | {
         "trust": {
+            "independent_inliers": 50.0,
             "chance_ratio": margin * limits.min_chance_ratio,
             "distinctness": margin * limits.min_distinctness,
             "structure": margin * limits.min_structure,
@@ -115,6 +118,23 @@ def judged(margin: float, right: bool) -> dict:
             "predicted_tre_mm": limits.max_predicted_tre_mm / margin,
         }
     }
+
+
+def test_outcomes_are_judged_anew_by_other_limits():
+    narrow = judged(1.2, True) | {"n_matches": 500}
+    strict, lenient = (
+        judged_anew(narrow, replace(TrustConfig(), steepness=steep)) for steep in (2.0, 20.0)
+    )
+    assert (strict["accepted"], lenient["accepted"]) == (False, True)
+    assert strict["confidence"] < 0.5 < lenient["confidence"]
+    assert "passed only narrowly" in strict["reasons"][0]
+    assert lenient["reasons"] == []
+    lost = judged(0.5, False) | {"n_matches": 3}
+    lost["trust"] |= {"agreement_mm": None, "predicted_tre_mm": None}
+    found = judged_anew(lost, TrustConfig())
+    assert (found["accepted"], found["tre_mm"]) == (False, None)
+    assert found["confidence"] < 1e-6
+    assert len(found["reasons"]) == 7
 
 
 def test_steepness_is_what_makes_the_outcomes_likely():
