@@ -3,8 +3,8 @@
 The confidence is the product of one logistic curve per question in the logarithm of number over
 limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
 missing evidence on another. The limits were set on ultrasound against another patient's MRI and on
-simulated pairs (docs/trust.md); the confidence orders results and is not a calibrated probability.
-`evaluation.calibration` can tell how steep the curves would be by what results turned out to be.
+simulated pairs; how steep the curves are follows from what results turned out to be
+(`evaluation.calibration`, docs/trust.md).
 """
 
 from __future__ import annotations
