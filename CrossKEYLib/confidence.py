@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from .config import TrustConfig
 
-TOO_LITTLE = "Too little of the ultrasound lies on the MRI to compare the two images."
+_UNSEEN = "Too little of the ultrasound lies on the MRI to compare the two images."
 
 
 def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> tuple[float, ...]:
@@ -54,8 +54,17 @@ def reasons_against(
         f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}.",
         f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
         f"best other place; at least {trust.min_distinctness:.2f} times is needed.",
-        _structure_reason(numbers["structure"], trust.min_structure),
-        _intensity_reason(numbers["intensity"], trust.min_intensity),
+        _unless_unseen(
+            numbers["structure"],
+            "A few mm beside, the tissue of both images fits as well as here or nearly so: the "
+            f"lead is {numbers['structure']:.4f}, at least {trust.min_structure:.4f} is needed.",
+        ),
+        _unless_unseen(
+            numbers["intensity"],
+            "The MRI explains what is bright in the ultrasound hardly better here than a few mm "
+            f"beside: by {100 * numbers['intensity']:.0f} %, at least "
+            f"{100 * trust.min_intensity:.0f} % is needed.",
+        ),
         f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
         f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
         f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "
@@ -73,19 +82,6 @@ def reasons_against(
     return reasons
 
 
-def _structure_reason(lead: float, least: float) -> str:
-    if lead <= -1:
-        return TOO_LITTLE
-    return (
-        "A few mm beside, the tissue of both images fits as well as here or nearly so: the lead "
-        f"is {lead:.4f}, at least {least:.4f} is needed."
-    )
-
-
-def _intensity_reason(lead: float, least: float) -> str:
-    if lead <= -1:
-        return TOO_LITTLE
-    return (
-        "The MRI explains what is bright in the ultrasound hardly better here than a few mm "
-        f"beside: by {100 * lead:.0f} %, at least {100 * least:.0f} % is needed."
-    )
+def _unless_unseen(lead: float, reason: str) -> str:
+    """The reason why a lead of the images is too small, or that it could not be told."""
+    return _UNSEEN if lead <= -1 else reason

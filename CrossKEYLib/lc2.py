@@ -73,9 +73,9 @@ def intensity_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
     if int(kept.sum()) < _FEWEST:
         return -1.0
     u1, u2 = of_ius[:2, kept]
-    shares = []
+    both, shares = torch.stack([p, g]), []
     for way, there in zip(ways, beneath, strict=True):
-        products = u * _cut(torch.stack([p, g]), grid.shape, way)
+        products = u * _cut(both, grid.shape, way)
         up, ug = box_mean(products, PATCH_VOXELS, _STRIDE)[:, kept]
         p1, g1, p2, g2, pg, _ = there[:, kept]
         part, whole = explained(torch.stack([u1, p1, g1, u2, p2, g2, up, ug, pg]), _RIDGE)

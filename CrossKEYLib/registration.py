@@ -224,7 +224,8 @@ class _Pipeline:
         prior: Prior | None,
     ) -> Attempt:
         """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
-        is then located among all of them, and dense features have the last word."""
+        is then located among all of them, dense features have the last word on the transform, and
+        the matches are made once more under it."""
         few, estimate = target.thinned(self.config.look_fixed), self.config.estimate
         some = points[: self.config.look_moving]
         look = self._once(few, ius, some, rotation, prior, estimate)
@@ -354,14 +355,12 @@ class _Pipeline:
     def _assess(self, attempt: Attempt, ius: Volume, raw: Volume) -> Trust:
         with self.stage("trust"):
             a, b = attempt.matches.indices.T
-            target, matrix = attempt.target, attempt.result.matrix
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
-            structure = self._structure(attempt, ius)
-            intensity = 0.0 if matrix is None else intensity_margin(target.mri, raw, matrix)
+            structure, intensity = self._coincidence(attempt, ius, raw)
             return assess(
-                target.described.points[a],
+                attempt.target.described.points[a],
                 attempt.moving.points[b],
                 attempt.result,
                 view,
@@ -373,10 +372,10 @@ class _Pipeline:
                 intensity,
             )
 
-    def _structure(self, attempt: Attempt, ius: Volume) -> float:
-        """See `structure.structure_margin`; zero without a transform."""
+    def _coincidence(self, attempt: Attempt, ius: Volume, raw: Volume) -> tuple[float, float]:
+        """`structure.structure_margin` and `lc2.intensity_margin`; zeros without a transform."""
         matrix, mri = attempt.result.matrix, attempt.target.mri
         if matrix is None:
-            return 0.0
+            return 0.0, 0.0
         seen = attempt.seen or aligned(SelfSimilarities(mri), ius, attempt.moving.points, matrix)
-        return structure_margin(mri, *seen, matrix)
+        return structure_margin(mri, *seen, matrix), intensity_margin(mri, raw, matrix)

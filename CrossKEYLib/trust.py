@@ -21,7 +21,7 @@ from .config import EstimateConfig, TrustConfig
 from .errors import EstimationError
 from .estimation import Evidence, RigidResult, estimate_rigid, locate
 from .estimation.ransac import MIN_INLIERS, independence
-from .transform import Matrix, apply, steps_about
+from .transform import Matrix, apply, steps_about, way_mm
 
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
 _WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
@@ -272,7 +272,7 @@ def _agreement(
         if a is None or b is None:
             displacements.append(math.inf)
             continue
-        displacements.append(float(_apart(a, torch.from_numpy(b)[None], fov_points)))
+        displacements.append(way_mm(fov_points.cpu().double(), a, b))
     return sorted(displacements)[len(displacements) // 2]
 
 
