@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from .estimation import DescriptorField, Evidence, FeatureFit, RigidResult
 from .estimation.ransac import result_of
-from .matching import Matches
+from .matching import Matches, Prior
 from .model import Described
 from .refinement import Compared
 from .transform import Matrix
@@ -39,11 +40,35 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
+class Pair:
+    """What is to be registered.
+
+    Attributes:
+        target: the MRI.
+        raw: iUS as it was given.
+        ius: the same with its tones evened out, which is what gets described.
+        points: ``[N, 3]`` RAS mm, of the iUS, in an order in which the first few do for all.
+        prior: a start.
+    """
+
+    target: Target
+    raw: Volume
+    ius: Volume
+    points: torch.Tensor
+    prior: Prior | None
+
+    def thinned(self, most_fixed: int, most_moving: int) -> Pair:
+        """The same with fewer places of the MRI and fewer points of the iUS."""
+        few, some = self.target.thinned(most_fixed), self.points[:most_moving]
+        return replace(self, target=few, points=some)
+
+
+@dataclass(frozen=True, eq=False)
 class Attempt:
     """The iUS described in one orientation, and what its matches with the MRI led to.
 
     Attributes:
-        target: what it is matched with.
+        pair: what was matched.
         moving: described points of the iUS.
         matches: rows (fixed, moving).
         evidence: all similarities of the two, to score transforms by.
@@ -51,7 +76,7 @@ class Attempt:
         seen: self-similarities of both images, where the refinement made them.
     """
 
-    target: Target
+    pair: Pair
     moving: Described
     matches: Matches
     evidence: Evidence
@@ -68,5 +93,5 @@ class Attempt:
         """The same with another ``T_fixed_moving``; without a transform where too few matches lie
         within ``threshold_mm``."""
         a, b = self.matches.indices.T
-        pair = self.target.described.points[a], self.moving.points[b]
-        return replace(self, result=result_of(matrix, *pair, threshold_mm))
+        matched = self.pair.target.described.points[a], self.moving.points[b]
+        return replace(self, result=result_of(matrix, *matched, threshold_mm))

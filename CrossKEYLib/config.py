@@ -137,7 +137,7 @@ class RegisterConfig:
     search_rotations: bool = True  # try all orientations when the given one is not trusted
     search_keypoints: int = 600
     search_hypotheses: int = 4000  # per orientation
-    search_keep: int = 5  # orientations that get a full attempt
+    search_keep: int = 5  # orientations that are looked at again
     gate_share: float = 1.0  # of the MRI that may look more like a match, coarsely; 1: no gate
     refine: str = "mind"  # by dense features: "crosskey", "uae" or "mind"; or "none"
 

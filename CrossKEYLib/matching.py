@@ -13,7 +13,7 @@ from .errors import EstimationError, InputError
 from .precision import short_products
 from .transform import Matrix, apply
 
-_TILE_ELEMENTS = 4_000_000  # similarities held at once: 16 MB
+_TILE_ELEMENTS = 2_000_000  # similarities held at once: 8 MB, which caches hold
 _RIVALS = 8192  # fixed points at most, evenly taken, among which a rival is sought
 
 # Tells for candidates [start, stop) which queries may take them: bool [stop-start, N].

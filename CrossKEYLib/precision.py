@@ -28,4 +28,5 @@ def short_products() -> Iterator[None]:
 @cache
 def _has_bfloat16_units() -> bool:
     """Without them the processor would imitate bfloat16, slower than float32."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    there = torch.cpu.get_capabilities()
+    return bool(there.get("amx_bf16") or there.get("avx512_bf16"))

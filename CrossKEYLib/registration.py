@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from .attempt import Attempt, Target
+from .attempt import Attempt, Pair, Target
 from .candidates import moving_points
 from .config import EstimateConfig, RegisterConfig
 from .estimation import Evidence, locate
@@ -181,23 +181,15 @@ class _Pipeline:
             ius = toned(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
-        target = Target.of(fixed, described)
+        prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
+        pair = Pair(Target.of(fixed, described), moving, ius, points, prior)
         if self.universal is not None and wants_universal(self.config):
             with self.stage("embedding"):
                 self.companion = Companion.of(self.universal, fixed)
-        rotation = np.eye(3) if initial is None else nearest_rotation(initial)
-        prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
-        attempt = self._attempt(target, ius, points, rotation, prior)
-        trust = self._assess(attempt, ius, moving)
+        attempt = self._attempt(pair, np.eye(3) if initial is None else nearest_rotation(initial))
+        trust = self._assess(attempt)
         if not trust.accepted and initial is None and self.config.search_rotations:
-            # Many orientations give chance many tries, so a narrow lead does not count.
-            least = _CLEAR_LEAD * attempt.score
-            for rotation in self._promising_rotations(target, ius, points):
-                other = self._attempt(target, ius, points, rotation, None)
-                if other.score > max(least, attempt.score):
-                    attempt, trust = other, self._assess(other, ius, moving)
-                if trust.accepted:
-                    break
+            attempt, trust = self._searched(attempt, trust)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             attempt.result.matrix,
@@ -215,112 +207,76 @@ class _Pipeline:
         with self.stage("MRI descriptors"):
             return describe_brain(self.model, rescaled(fixed), brain_mask(fixed))
 
-    def _attempt(
-        self,
-        target: Target,
-        ius: Volume,
-        points: torch.Tensor,
-        rotation: np.ndarray,
-        prior: Prior | None,
-    ) -> Attempt:
+    def _attempt(self, pair: Pair, rotation: np.ndarray) -> Attempt:
         """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
-        is then located among all of them, dense features have the last word on the transform, and
-        the matches are made once more under it."""
-        few, estimate = target.thinned(self.config.look_fixed), self.config.estimate
-        some = points[: self.config.look_moving]
-        look = self._once(few, ius, some, rotation, prior, estimate)
+        is then located among all of them."""
+        look = self._look(pair, rotation)
         attempts = []
         if look.result.matrix is not None:
-            turned = nearest_rotation(look.result.matrix)
-            attempts.append(self._once(target, ius, points, turned, prior, estimate))
+            attempts.append(self._once(pair, nearest_rotation(look.result.matrix)))
         if not attempts or attempts[0].score < look.score:  # the look was misled
-            attempts.append(self._once(target, ius, points, rotation, prior, estimate))
-        refined = self._refined(max(attempts, key=lambda attempt: attempt.score), ius)
-        return self._as_laid(refined, ius, points, prior)
+            attempts.append(self._once(pair, rotation))
+        return self._finished(max(attempts, key=lambda attempt: attempt.score))
+
+    def _look(self, pair: Pair, rotation: np.ndarray) -> Attempt:
+        return self._once(pair.thinned(self.config.look_fixed, self.config.look_moving), rotation)
 
     def _once(
         self,
-        target: Target,
-        ius: Volume,
-        points: torch.Tensor,
+        pair: Pair,
         rotation: np.ndarray,
-        prior: Prior | None,
-        estimate: EstimateConfig,
+        estimate: EstimateConfig | None = None,
         gate: bool = True,
     ) -> Attempt:
-        moving, matches = self._matched(target, ius, points, rotation, prior, gate)
+        moving, matches = self._matched(pair, rotation, gate)
         with self.stage("estimation"):
             a, b = matches.indices.T
-            evidence = Evidence(target.field, moving.points, moving.descriptors)
+            evidence = Evidence(pair.target.field, moving.points, moving.descriptors)
             found = locate(
-                target.described.points[a],
-                points[b],
-                estimate,
+                pair.target.described.points[a],
+                moving.points[b],
+                estimate or self.config.estimate,
                 self.generator,
                 matches.scores,
                 evidence,
             )
-        return Attempt(target, moving, matches, evidence, found)
-
-    def _as_laid(
-        self, attempt: Attempt, ius: Volume, points: torch.Tensor, prior: Prior | None
-    ) -> Attempt:
-        """The same transform with the iUS described and matched once more as it lies then, where
-        the images agree better so: the less it is turned, the more of its matches are right."""
-        matrix, target = attempt.result.matrix, attempt.target
-        if matrix is None:
-            return attempt
-        turned = nearest_rotation(matrix)
-        moving, matches = self._matched(target, ius, points, turned, prior)
-        with self.stage("estimation"):
-            evidence = Evidence(target.field, moving.points, moving.descriptors)
-            anew = replace(attempt, moving=moving, matches=matches, evidence=evidence)
-            anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
-        return max(attempt, anew, key=lambda one: one.score)
+        return Attempt(pair, moving, matches, evidence, found)
 
     def _matched(
-        self,
-        target: Target,
-        ius: Volume,
-        points: torch.Tensor,
-        rotation: np.ndarray,
-        prior: Prior | None,
-        gate: bool = True,
+        self, pair: Pair, rotation: np.ndarray, gate: bool = True
     ) -> tuple[Described, Matches]:
-        moving = self._describe_moving(ius, points, rotation)
-        matches = self._match(target.described, moving, prior)
-        if gate and self.companion is not None and self.config.gate_share < 1:
-            with self.stage("embedding"):
-                pair = (matches, target.described, moving)
-                matches = self.companion.gated(*pair, ius, rotation, self.config.gate_share)
-        return moving, matches
-
-    def _describe_moving(
-        self, ius: Volume, points: torch.Tensor, rotation: np.ndarray
-    ) -> Described:
         """The iUS seen along axes in which it is oriented as the MRI is along RAS."""
+        fixed, config = pair.target.described, self.config
         with self.stage("iUS descriptors"):
-            return self.model.describe(ius, points, "ius", rotation.T)
-
-    def _match(self, fixed: Described, moving: Described, prior: Prior | None) -> Matches:
+            moving = self.model.describe(pair.ius, pair.points, "ius", rotation.T)
         with self.stage("matching"):
-            return match(
+            matches = match(
                 fixed.descriptors,
                 moving.descriptors,
                 fixed.points,
                 moving.points,
-                self.config.match,
-                prior,
+                config.match,
+                pair.prior,
             )
+        if gate and self.companion is not None and config.gate_share < 1:
+            with self.stage("embedding"):
+                both = (matches, fixed, moving)
+                matches = self.companion.gated(*both, pair.ius, rotation, config.gate_share)
+        return moving, matches
 
-    def _refined(self, attempt: Attempt, ius: Volume) -> Attempt:
+    def _finished(self, attempt: Attempt) -> Attempt:
+        """Dense features have the last word on the transform, and the matches are made once more
+        under it."""
+        return self._as_laid(self._refined(attempt))
+
+    def _refined(self, attempt: Attempt) -> Attempt:
         """With the transform that dense features agree on, where they do so better."""
-        matrix, config = attempt.result.matrix, self.config
+        matrix, config, pair = attempt.result.matrix, self.config, attempt.pair
         if config.refine == "none" or matrix is None:
             return attempt
         with self.stage("refinement"):
-            features = features_of(config.refine, attempt.target.mri, self.model, self.companion)
-            seen, fit = aligned(features, ius, attempt.moving.points, matrix)
+            features = features_of(config.refine, pair.target.mri, self.model, self.companion)
+            seen, fit = aligned(features, pair.ius, pair.points, matrix)
             if config.refine == "mind":
                 attempt = replace(attempt, seen=(seen, fit))
             if not fit:
@@ -328,39 +284,70 @@ class _Pipeline:
             refined = attempt.with_matrix(fit.matrix, config.estimate.inlier_threshold_mm)
         return attempt if refined.result.matrix is None else refined
 
-    def _promising_rotations(
-        self, target: Target, ius: Volume, points: torch.Tensor
-    ) -> Iterator[np.ndarray]:
-        """Rotations in which a quick look finds most agreement: each that stands out from those
-        before it at once, which mostly spares the rest; in the end the best of the others."""
+    def _as_laid(self, attempt: Attempt) -> Attempt:
+        """The same transform with the iUS described and matched once more as it lies then, where
+        the images agree better so: the less it is turned, the more of its matches are right."""
+        matrix, pair = attempt.result.matrix, attempt.pair
+        if matrix is None:
+            return attempt
+        moving, matches = self._matched(pair, nearest_rotation(matrix))
+        with self.stage("estimation"):
+            evidence = Evidence(pair.target.field, moving.points, moving.descriptors)
+            anew = replace(attempt, moving=moving, matches=matches, evidence=evidence)
+            anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
+        return max(attempt, anew, key=lambda one: one.score)
+
+    def _searched(self, attempt: Attempt, trust: Trust) -> tuple[Attempt, Trust]:
+        """The first trusted attempt of all orientations, or the one that agrees best."""
+        # Many orientations give chance many tries, so a narrow lead does not count.
+        least, pair = _CLEAR_LEAD * attempt.score, attempt.pair
+        for look in self._promising_looks(pair):
+            bar, matrix = max(least, attempt.score), look.result.matrix
+            if matrix is None or look.score <= bar:  # among all places it gains little
+                continue
+            other = self._once(pair, nearest_rotation(matrix))
+            if other.score > bar:
+                attempt = self._finished(other)
+                trust = self._assess(attempt)
+            if trust.accepted:
+                break
+        return attempt, trust
+
+    def _promising_looks(self, pair: Pair) -> Iterator[Attempt]:
+        """Looks in the rotations in which a quick one finds most agreement: in each that stands
+        out from those before it at once, which mostly spares the rest; in the end in the best of
+        the others, with the one that then agrees best first."""
         group = Rotation.create_group("I")
         rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
         config = self.config
         quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
-        few, some = target.thinned(config.look_fixed), points[: config.search_keypoints]
+        few = pair.thinned(config.look_fixed, config.search_keypoints)
         scores: list[float] = []
         others: list[tuple[float, Matrix]] = []
         for rotation in rotations:
-            look = self._once(few, ius, some, rotation, None, quick, gate=False)
-            found = look.result.matrix
+            tried = self._once(few, rotation, quick, gate=False)
+            found = tried.result.matrix
             enough = len(scores) >= _LOOKS_TO_COMPARE
-            if found is not None and enough and look.score > _CLEAR_LEAD * max(scores):
-                yield nearest_rotation(found)  # nearer than the one that was tried
+            if found is not None and enough and tried.score > _CLEAR_LEAD * max(scores):
+                yield self._look(pair, nearest_rotation(found))  # nearer than the one tried
             elif found is not None:
-                others.append((look.score, found))
-            scores.append(look.score)
+                others.append((tried.score, found))
+            scores.append(tried.score)
         others.sort(key=lambda other: other[0], reverse=True)
-        yield from (nearest_rotation(found) for _, found in others[: config.search_keep])
+        kept = [nearest_rotation(found) for _, found in others[: config.search_keep]]
+        looks = [self._look(pair, rotation) for rotation in kept]
+        yield from sorted(looks, key=lambda look: look.score, reverse=True)
 
-    def _assess(self, attempt: Attempt, ius: Volume, raw: Volume) -> Trust:
+    def _assess(self, attempt: Attempt) -> Trust:
+        ius = attempt.pair.ius
         with self.stage("trust"):
             a, b = attempt.matches.indices.T
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
-            structure, intensity = self._coincidence(attempt, ius, raw)
+            structure, intensity = self._coincidence(attempt)
             return assess(
-                attempt.target.described.points[a],
+                attempt.pair.target.described.points[a],
                 attempt.moving.points[b],
                 attempt.result,
                 view,
@@ -372,10 +359,11 @@ class _Pipeline:
                 intensity,
             )
 
-    def _coincidence(self, attempt: Attempt, ius: Volume, raw: Volume) -> tuple[float, float]:
+    def _coincidence(self, attempt: Attempt) -> tuple[float, float]:
         """`structure.structure_margin` and `lc2.intensity_margin`; zeros without a transform."""
-        matrix, mri = attempt.result.matrix, attempt.target.mri
+        matrix, pair = attempt.result.matrix, attempt.pair
+        mri = pair.target.mri
         if matrix is None:
             return 0.0, 0.0
-        seen = attempt.seen or aligned(SelfSimilarities(mri), ius, attempt.moving.points, matrix)
-        return structure_margin(mri, *seen, matrix), intensity_margin(mri, raw, matrix)
+        seen = attempt.seen or aligned(SelfSimilarities(mri), pair.ius, pair.points, matrix)
+        return structure_margin(mri, *seen, matrix), intensity_margin(mri, pair.raw, matrix)

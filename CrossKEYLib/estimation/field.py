@@ -25,7 +25,7 @@ _STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4)
 _TRIES = 160  # per step
 _ELITE = 10  # of the tries, averaged
 _TABLE_ELEMENTS = 250_000_000  # similarities kept, a byte each
-_TILE_ELEMENTS = 4_000_000  # places looked up, or similarities computed, at once
+_TILE_ELEMENTS = 2_000_000  # places looked up, or similarities computed, at once
 _CLIP = 4.0  # standard scores beyond this count no more
 _LEVELS = 31  # to one standard deviation, so that the clipped scores fit into a byte
 
