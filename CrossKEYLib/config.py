@@ -130,7 +130,7 @@ class RegisterConfig:
     match: MatchConfig = MatchConfig()
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
-    moving_keypoints: int = 6000
+    moving_keypoints: int = 12000
     capture_radius_mm: float = 40.0  # around a given start
     look_fixed: int = 40000  # MRI points at most, in the first look that finds the orientation
     look_moving: int = 2000  # iUS points, likewise

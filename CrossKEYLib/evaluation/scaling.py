@@ -33,7 +33,7 @@ from ..volume import Grid, Volume
 from ..writing import check_writable, write_json
 
 SPACINGS_MM = (2.0, 1.5, 1.0, 0.75)
-POINTS = (500, 1000, 2000, 3000, 6000, 12000)
+POINTS = (500, 1000, 2000, 6000, 12000, 24000)
 SIMULATED_MM = 0.5
 LEAST_ML = 20.0
 REPEATS = 3
