@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from CrossKEYLib.errors import InputError
-from CrossKEYLib.resources import resource
+from CrossKEYLib.resources import SUMS, resource
 
 ROOT = Path(__file__).parents[2]
 LISTED = re.search(
@@ -46,6 +46,31 @@ def test_resource_is_found_and_a_missing_one_is_named():
     assert resource("Models") == ROOT / "Resources" / "Models"
     with pytest.raises(InputError, match=r"'Models/none\.pt' is missing; install crosskey again"):
         resource("Models/none.pt")
+
+
+def test_every_bundled_model_is_small_listed_and_as_listed():
+    folder = ROOT / "Resources" / "Models"
+    models = sorted(folder.glob("*.pt"))
+    listed = (folder / SUMS).read_text().splitlines()
+    assert [line.split()[1] for line in listed] == [path.name for path in models]
+    for path in models:
+        assert resource(f"Models/{path.name}") == path  # else it says that the file is damaged
+        assert path.stat().st_size <= 20e6
+        assert f"## {path.name}" in (folder / "README.md").read_text()  # its card
+
+
+def test_a_damaged_model_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "Resources" / "Models"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("CrossKEYLib.resources.__file__", str(tmp_path / "CrossKEYLib" / "r.py"))
+    for name in (SUMS, "uae.pt"):
+        (folder / name).write_bytes((ROOT / "Resources" / "Models" / name).read_bytes())
+    assert resource("Models/uae.pt") == folder / "uae.pt"
+    data = bytearray((folder / "uae.pt").read_bytes())
+    data[len(data) // 2] ^= 1  # a single bit of the weights, which would load
+    (folder / "uae.pt").write_bytes(data)
+    with pytest.raises(InputError, match=r"'Models/uae\.pt' is damaged; install crosskey again"):
+        resource("Models/uae.pt")
 
 
 def test_resource_in_an_installed_package(tmp_path, monkeypatch):
