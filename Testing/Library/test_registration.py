@@ -103,6 +103,18 @@ def test_a_start_far_outside_its_capture_range_is_not_followed(
     assert not result
 
 
+def test_any_orientation_is_found_without_a_start(mri: Volume, ius: Volume, model: Model) -> None:
+    off = transform.arbitrary_rigid(np.random.default_rng(1), 100.0, ius.centre_ras)
+    assert np.trace(off[:3, :3]) < 0  # turned by more than 120 degrees
+    stages: list[str] = []
+    searching = replace(QUICK, search_rotations=True)
+    result = register(mri, ius.moved(off), model, config=searching, progress=stages.append)
+    assert result, result.trust.reasons
+    assert result.matrix is not None
+    assert landmark_error(result.matrix @ off) < 1.5
+    assert stages.count("matching") > 10  # it was not found at once
+
+
 def test_ultrasound_of_something_else_is_refused(mri: Volume, ius: Volume, model: Model) -> None:
     """The sample's field of view filled with speckle that shows no anatomy."""
     generator = torch.Generator().manual_seed(0)
