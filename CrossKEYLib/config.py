@@ -53,7 +53,7 @@ class MatchConfig:
     second_best_radius_mm: float = 5.0  # neighbours of the best are not rivals
     cycle_tolerance_mm: float = 4.0  # a match may come back this far from where it began
     rank: str = "lead"  # over the best rival, or by "similarity" alone
-    max_matches: int = 500  # best ones kept
+    max_matches: int = 1000  # best ones kept
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ class RegisterConfig:
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
     moving_keypoints: int = 12000
+    told_matches: int = 500  # best ones, of those that were used, in the result
     capture_radius_mm: float = 40.0  # around a given start
     look_fixed: int = 40000  # MRI points at most, in the first look that finds the orientation
     look_moving: int = 2000  # iUS points, likewise

@@ -51,8 +51,8 @@ class Registration:
             refused registration may hold one, for inspection only.
         trust: figures and verdict.
         fixed, moving: described keypoints of MRI and iUS.
-        matches: rows (fixed, moving).
-        inliers: ``[K]`` bool over the matches.
+        matches: rows (fixed, moving), the best ``config.told_matches`` of those that were used.
+        inliers: ``[K]`` bool over them.
         seconds: per stage and "total".
     """
 
@@ -190,14 +190,15 @@ class _Pipeline:
         trust = self._assess(attempt)
         if not trust.accepted and initial is None and self.config.search_rotations:
             attempt, trust = self._searched(attempt, trust)
+        best = slice(self.config.told_matches)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             attempt.result.matrix,
             trust,
             described,
             attempt.moving,
-            attempt.matches,
-            attempt.result.inliers,
+            Matches(attempt.matches.indices[best], attempt.matches.scores[best]),
+            attempt.result.inliers[best],
             self.seconds,
             str(fixed.device),
             self.model.name,
