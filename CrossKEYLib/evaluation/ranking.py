@@ -32,8 +32,9 @@ COUNTS = (50, 100, 200, 500, 1000, 1500)
 SCORES = ("similarity", "ratio", "lead")
 
 
-def ranked(case: Case, model: Model, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Whether each match is right, ``[K]`` bool, best first, for every entry of `SCORES`.
+def ranked(case: Case, model: Model, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Whether each match of ``count`` points of the iUS is right, ``[K]`` bool, best first, for
+    every entry of `SCORES`.
 
     Raises:
         InputError: the case has no landmarks.
@@ -43,7 +44,7 @@ def ranked(case: Case, model: Model, seed: int = 0) -> dict[str, torch.Tensor]:
         raise InputError("the ranking of matches needs landmarks")
     truth = landmark_fit(images.targets_fixed, images.targets_moving)
     ius, generator = toned(images.ius), torch.Generator().manual_seed(seed)
-    points = moving_points(ius, config.moving_keypoints, generator)
+    points = moving_points(ius, count, generator)
     fixed = describe_brain(model, rescaled(images.mri), brain_mask(images.mri))
     moving = model.describe(ius, points, "ius")
     every = replace(config.match, max_matches=len(points))
@@ -83,11 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--simulate", type=int, default=0, help="iUS simulated from each --mri")
     parser.add_argument("--mri", nargs="+", type=Path, default=[])
     parser.add_argument("--model", help="the bundled one when missing")
+    parser.add_argument(
+        "--points", type=int, default=RegisterConfig().moving_keypoints, help="of the iUS"
+    )
     args = parser.parse_args(arguments)
     cases = [] if args.case is None else real_cases(*find_case(args.case))
     cases += simulated_cases(args.mri, args.simulate)
     model = Model.load(args.model)
-    print(table({f"{case.mri}, {case.ius}": ranked(case, model) for case in cases}))
+    print(table({f"{case.mri}, {case.ius}": ranked(case, model, args.points) for case in cases}))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def test_matches_are_right_where_the_landmarks_say_so(monkeypatch):
     shares = []
     for landmarks in (targets, beside):
         case = Case(REAL, "mri", "ius", lambda kept=landmarks: Images(image, image, kept, targets))
-        found = ranking.ranked(case, Model(small_encoder(), "small"))
+        found = ranking.ranked(case, Model(small_encoder(), "small"), 6000)
         assert set(found) == set(ranking.SCORES)
         shares.append(float(found["lead"][:200].float().mean()))
     assert shares[0] > 0.9
@@ -62,4 +62,4 @@ def test_a_pair_without_landmarks_is_refused():
     image = texture(20)
     case = Case(FOREIGN, "mri", "ius", lambda: Images(image, image, None, None))
     with pytest.raises(InputError, match="landmarks"):
-        ranking.ranked(case, Model(small_encoder(), "small"))
+        ranking.ranked(case, Model(small_encoder(), "small"), 6000)

@@ -54,6 +54,8 @@ def test_the_misplaced_sample_is_found_and_trusted(mri: Volume, ius: Volume, mod
     assert result.matrix is not None
     assert landmark_error(result.matrix) < 1.5
     assert np.linalg.det(result.matrix[:3, :3]) == pytest.approx(1)
+    assert len(result.matches) == len(result.inliers) == QUICK.told_matches
+    assert bool((result.matches.scores.diff() <= 0).all())  # the best of those that were used
     fixed, moving = (p[result.inliers] for p in result.matched_points())
     assert (transform.apply(result.matrix, moving) - fixed).norm(dim=1).max() <= 4.01
 
