@@ -307,9 +307,10 @@ class _Pipeline:
             if matrix is None or look.score <= bar:  # among all places it gains little
                 continue
             other = self._once(pair, nearest_rotation(matrix))
-            if other.score > bar:
-                attempt = self._finished(other)
-                trust = self._assess(attempt)
+            if other.score <= bar:
+                continue
+            attempt = self._finished(other)
+            trust = self._assess(attempt)
             if trust.accepted:
                 break
         return attempt, trust
