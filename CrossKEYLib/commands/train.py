@@ -32,7 +32,6 @@ Start = Annotated[
     Path | None, typer.Option("--model", help="Model to start from; the general one when missing.")
 ]
 Config = Annotated[Path, typer.Option(help="Settings as in the published code, .yaml.")]
-MINUTES = 60.0  # of pretrain, where neither the command nor its list says how long
 DataDir = Annotated[Path, typer.Option(help="Holds img/mr, img/us and img/synthetic_us.")]
 
 
@@ -78,7 +77,7 @@ class Kind(str, Enum):
 
 def pretrain(
     data: Annotated[
-        Path, typer.Option(help="List of patients, .yaml: name and images of each, best first.")
+        Path, typer.Option(help="Settings, and the name and images of each patient, .yaml.")
     ],
     output: Output,
     kind: Annotated[
@@ -87,17 +86,17 @@ def pretrain(
     model: Annotated[
         Path | None, typer.Option(help="General model to go on from; untrained when missing.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time for training; 60.", min=0.01)] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Training steps, in place of minutes.", min=1)
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Time for training, if not as --data says.", min=0.01),
     ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps, likewise.", min=1)] = None,
     device: Device = "auto",
     seed: Seed = 0,
     threads: Threads = None,
 ) -> int:
     """Train a general model on many patients; on several GPUs through torchrun."""
     from .. import outputs
-    from ..config import TrainConfig
     from ..model import Model
     from ..progress import display
     from ..training.checkpoint import checkpoint_beside
@@ -127,7 +126,8 @@ def pretrain(
                 data,
                 output,
                 start=None if model is None else Model.load(model),
-                config=TrainConfig(steps=steps, minutes=None if steps else minutes or MINUTES),
+                minutes=minutes,
+                steps=steps,
                 report=shown.training,
                 **shared,
             )

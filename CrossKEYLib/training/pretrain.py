@@ -1,4 +1,4 @@
-"""A general model: the dense encoder trained on many patients' MRI."""
+"""A general model from a YAML: the dense encoder, trained on the MRI of many patients."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from ..writing import check_writable
 from . import distributed
 from .pairs import Patient
 from .prepare import encoder_from, keypoint_saliency
-from .settings import read_yaml
+from .settings import file_beside, read_yaml, section
 from .train import Report, train
 
+SECTIONS = ("network", "training", "patients")
 KEYS = ("name", "images", "brain")
-TRAINING = TrainConfig()
-ENCODER = DenseConfig()
 RESTART = 0.5  # of the learning rate, for weights that are trained already
 
 
@@ -37,13 +36,22 @@ class PatientFiles:
     brain: Path | None = None
 
 
+@dataclass(frozen=True)
+class PretrainPlan:
+    """Content of the YAML."""
+
+    network: DenseConfig
+    training: TrainConfig
+    patients: tuple[PatientFiles, ...]
+
+
 def pretrain(
     data: Path,
     output: Path,
     *,
     start: Model | None = None,
-    config: TrainConfig = TRAINING,
-    encoder: DenseConfig = ENCODER,
+    minutes: float | None = None,
+    steps: int | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     checkpoint: Path | None = None,
@@ -55,36 +63,38 @@ def pretrain(
     the first process writes.
 
     Args:
-        data: YAML, see `read_patients`.
+        data: YAML, see `read_plan`.
         output: where the model goes; must end in ``.pt``.
-        start: general model to go on from; untrained weights when missing.
-        config: length and settings of the training. With ``start`` the full rotations come at
-            once and the learning rate is `RESTART` of the configured one.
-        encoder: size of the network; that of ``start`` when given.
+        start: general model to go on from, whose network it keeps; the full rotations then come
+            at once, and the learning rate is `RESTART` of the configured one. Untrained weights
+            when missing.
+        minutes, steps: length of the run, in place of what the YAML says.
         device: where to train; under ``torchrun`` "cuda" means one GPU for each process.
         seed: of everything random, the initial weights included.
         checkpoint: resumed from when it is there, written while training.
         report: called after every training step.
 
     Raises:
-        InputError: the list or an image cannot be used, or a file cannot be written.
+        InputError: the YAML or an image cannot be used, or a file cannot be written.
         ModelError: the checkpoint belongs to another run, or ``start`` is no dense model.
     """
-    files = read_patients(data)
+    plan = read_plan(data)
+    config = plan.training
+    if minutes is not None or steps is not None:
+        config = replace(config, minutes=minutes, steps=steps)
     if output.suffix != ".pt":
         raise InputError(f"{output}: the model's name must end in .pt")
     check_writable(output)
     device = distributed.own_device(device)
     patients, marks = [], []
-    for entry in files:
+    for entry in plan.patients:
         patient, own = _load(entry, device)
         patients += [patient] * len(patient.contrasts)  # each image equally often
         marks += own
     if start is None:
-        network = _seeded(encoder, seed).to(device)
+        network = _seeded(plan.network, seed).to(device)
     else:
         network = encoder_from(start, device, "pretrain")
-        encoder = network.config
         rate = RESTART * config.learning_rate
         config = replace(config, learning_rate=rate, first_share=1.0)
     began = "" if start is None else f" from {start.name}"
@@ -94,33 +104,39 @@ def pretrain(
         config,
         seed=seed,
         checkpoint=checkpoint,
-        identity=f"pretrain {encoder}{began} on {','.join(marks)}",
+        identity=f"pretrain {network.config}{began} on {','.join(marks)}",
         report=report,
     )
-    names = ", ".join(entry.name for entry in files)
+    names = ", ".join(entry.name for entry in plan.patients)
     model = Model(network, output.name.removesuffix(".pt"), (), None, {**history, "data": names})
     if distributed.is_first():
         model.save(output)
     return model
 
 
-def read_patients(path: Path) -> list[PatientFiles]:
-    """Read a list of patients, each ``name``, ``images`` and, if there is one, ``brain``.
-
-    Paths are relative to the YAML.
+def read_plan(path: Path) -> PretrainPlan:
+    """Read the settings and patients of a training; paths are relative to the YAML.
 
     Raises:
         InputError: anything missing, misspelt or of the wrong kind.
     """
     content = read_yaml(path)
-    if not isinstance(content, list) or not content:
-        raise InputError(f"{path}: expected a list of patients, each with a name and images")
-    patients = [_entry(path, number, entry) for number, entry in enumerate(content, 1)]
+    listed = content.get("patients") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise InputError(f"{path}: expected patients, a list, each with a name and images")
+    for key in content:
+        if key not in SECTIONS:
+            raise InputError(f"{path}: unknown section {key!r}; known: {', '.join(SECTIONS)}")
+    patients = tuple(_entry(path, number, entry) for number, entry in enumerate(listed, 1))
     names = [patient.name for patient in patients]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{path}: two patients are called {name!r}; give each its own name")
-    return patients
+    return PretrainPlan(
+        section(DenseConfig, content.get("network") or {}, f"{path}: network"),
+        section(TrainConfig, content.get("training") or {}, f"{path}: training"),
+        patients,
+    )
 
 
 def _entry(path: Path, number: int, entry: Any) -> PatientFiles:
@@ -135,18 +151,9 @@ def _entry(path: Path, number: int, entry: Any) -> PatientFiles:
         raise InputError(f"{where}: expected a name, got {name!r}")
     if not isinstance(images, list) or not images:
         raise InputError(f"{where} ({name}): expected a list of images, got {images!r}")
-    found = [_existing(path, value, f"{where} ({name})") for value in images]
-    mask = None if brain is None else _existing(path, brain, f"{where} ({name})")
+    found = [file_beside(path, value, f"{where} ({name})") for value in images]
+    mask = None if brain is None else file_beside(path, brain, f"{where} ({name})")
     return PatientFiles(name, tuple(found), mask)
-
-
-def _existing(path: Path, value: Any, where: str) -> Path:
-    if not isinstance(value, str):
-        raise InputError(f"{where}: expected a path, got {value!r}")
-    found = path.parent / value
-    if not found.exists():
-        raise InputError(f"{where}: there is no {found}; paths are relative to the list")
-    return found
 
 
 def _load(files: PatientFiles, device: torch.device) -> tuple[Patient, Sequence[str]]:

@@ -18,7 +18,7 @@ from ..volume import Volume, toned
 from ..writing import check_writable, write_json
 from . import distributed
 from .rounds import Patient, Round, RoundsConfig, learn_in_rounds, subject_of
-from .settings import read_yaml, section
+from .settings import file_beside, read_yaml, section
 from .train import Report
 from .universal import UniversalTrainConfig, train_universal
 from .views import Subject
@@ -255,10 +255,10 @@ def _entry(path: Path, number: int, entry: Any) -> SubjectFiles:
         if listed is not None and not isinstance(listed, list):
             raise InputError(f"{where} ({name}): {key}: expected a list of images, got {listed!r}")
     found, unregistered, sweeps = (
-        tuple(_existing(path, image, f"{where} ({name})") for image in listed or [])
+        tuple(file_beside(path, image, f"{where} ({name})") for image in listed or [])
         for listed in (images, *apart)
     )
-    known = None if labels is None else _existing(path, labels, f"{where} ({name})")
+    known = None if labels is None else file_beside(path, labels, f"{where} ({name})")
     carried = None if atlas is None else _atlas(path, atlas, f"{where} ({name})")
     if known and carried:
         raise InputError(f"{where} ({name}): give labels or an atlas to carry them from, not both")
@@ -268,16 +268,7 @@ def _entry(path: Path, number: int, entry: Any) -> SubjectFiles:
 def _atlas(path: Path, entry: Any, where: str) -> AtlasFiles:
     if not isinstance(entry, dict) or set(entry) != set(ATLAS_KEYS):
         raise InputError(f"{where}: atlas: expected image and labels, got {entry!r}")
-    return AtlasFiles(*(_existing(path, entry[key], f"{where}: atlas") for key in ATLAS_KEYS))
-
-
-def _existing(path: Path, value: Any, where: str) -> Path:
-    if not isinstance(value, str):
-        raise InputError(f"{where}: expected a path, got {value!r}")
-    found = path.parent / value
-    if not found.exists():
-        raise InputError(f"{where}: there is no {found}; paths are relative to the list")
-    return found
+    return AtlasFiles(*(file_beside(path, entry[key], f"{where}: atlas") for key in ATLAS_KEYS))
 
 
 def _load(

@@ -63,6 +63,20 @@ def section(
     return cls(**given)
 
 
+def file_beside(path: Path, value: Any, where: str) -> Path:
+    """A file that the YAML at ``path`` names, relative to it.
+
+    Raises:
+        InputError: not a path, or there is nothing.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{where}: expected a path, got {value!r}")
+    found = path.parent / value
+    if not found.exists():
+        raise InputError(f"{where}: there is no {found}; paths are relative to the list")
+    return found
+
+
 def _converted(value: Any, hint: Any, where: str) -> Any:
     """The value as the type that the field has."""
     kinds = get_args(hint) or (hint,)

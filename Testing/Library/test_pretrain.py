@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,20 @@ from training_phantoms import ENCODER, SHORT, texture
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.files import write_volume
 from CrossKEYLib.model import Model
-from CrossKEYLib.training.pretrain import PatientFiles, pretrain, read_patients
+from CrossKEYLib.training.pretrain import PatientFiles, pretrain, read_plan
 from CrossKEYLib.training.train import Progress
 from CrossKEYLib.volume import Grid
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "Resources" / "Configs"
 BRIEF = replace(SHORT, steps=3, evaluations=1, points=16)
+
+
+def written(path: Path, patients, **training) -> Path:
+    """A YAML of a small network and a short run."""
+    plan = {"network": asdict(ENCODER), "training": {**asdict(BRIEF), **training}}
+    path.write_text(yaml.safe_dump({**plan, "patients": patients}))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +43,7 @@ def data(tmp_path_factory) -> Path:
         {"name": "first", "images": ["a b/T1.nii.gz", "a b/T2.nii.gz"]},
         {"name": "second", "images": ["c.nii.gz"], "brain": "mask.nii.gz"},
     ]
-    path = folder / "list.yaml"
-    path.write_text(yaml.safe_dump(patients))
-    return path
-
-
-def run(data: Path, output: Path, **options) -> Model:
-    return pretrain(data, output, **{"config": BRIEF, "encoder": ENCODER, **options})
+    return written(folder / "list.yaml", patients)
 
 
 def same(a: Model, b: Model) -> bool:
@@ -52,7 +53,7 @@ def same(a: Model, b: Model) -> bool:
 
 def test_the_model_is_general_and_follows_the_seed(data, tmp_path):
     steps: list[int] = []
-    model = run(data, tmp_path / "g.pt", report=lambda progress: steps.append(progress.step))
+    model = pretrain(data, tmp_path / "g.pt", report=lambda progress: steps.append(progress.step))
     assert steps == [1, 2, 3]
     read = Model.load(tmp_path / "g.pt")
     assert same(read, model)
@@ -60,8 +61,8 @@ def test_the_model_is_general_and_follows_the_seed(data, tmp_path):
     assert read.history["data"] == "first, second"
     assert read.encoder.config == ENCODER
     torch.manual_seed(99)  # the caller's own randomness has no say
-    assert same(run(data, tmp_path / "again.pt"), model)
-    assert not same(run(data, tmp_path / "other.pt", seed=1), model)
+    assert same(pretrain(data, tmp_path / "again.pt"), model)
+    assert not same(pretrain(data, tmp_path / "other.pt", seed=1), model)
 
 
 def test_resume_and_a_checkpoint_of_another_list(data, tmp_path):
@@ -71,56 +72,65 @@ def test_resume_and_a_checkpoint_of_another_list(data, tmp_path):
 
     output, checkpoint = tmp_path / "g.pt", tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
-        run(data, output, checkpoint=checkpoint, report=kill)
+        pretrain(data, output, checkpoint=checkpoint, report=kill)
     assert not output.exists()
-    resumed = run(data, output, checkpoint=checkpoint)
-    assert same(resumed, run(data, tmp_path / "whole.pt"))
-    single = data.parent / "single.yaml"
-    single.write_text(yaml.safe_dump([{"name": "first", "images": ["c.nii.gz"]}]))
+    resumed = pretrain(data, output, checkpoint=checkpoint)
+    assert same(resumed, pretrain(data, tmp_path / "whole.pt"))
+    single = written(data.parent / "single.yaml", [{"name": "first", "images": ["c.nii.gz"]}])
     with pytest.raises(ModelError, match="checkpoint of another training run"):
-        run(single, output, checkpoint=checkpoint)
+        pretrain(single, output, checkpoint=checkpoint)
 
 
 def test_only_the_first_process_writes(data, tmp_path, monkeypatch):
     """What several processes train together is shown in test_train.py."""
     monkeypatch.setenv("RANK", "1")
-    run(data, tmp_path / "g.pt", config=replace(BRIEF, steps=1))
+    pretrain(data, tmp_path / "g.pt", steps=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_paths_are_relative_to_the_list(data, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     folder = data.parent
-    assert read_patients(data) == [
+    assert read_plan(data).patients == (
         PatientFiles("first", (folder / "a b/T1.nii.gz", folder / "a b/T2.nii.gz")),
         PatientFiles("second", (folder / "c.nii.gz",), folder / "mask.nii.gz"),
-    ]
+    )
+
+
+ONE = {"name": "a", "images": ["c.nii.gz"]}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "expected a list of patients"),
-        ({"patients": []}, "expected a list of patients"),
-        (["a"], "patient 1: expected name and images, got 'a'"),
-        ([{"name": "a", "image": []}], "unknown key 'image'; known keys: name, images, brain"),
-        ([{"images": ["c.nii.gz"]}], "expected a name, got None"),
-        ([{"name": "a", "images": "c.nii.gz"}], r"\(a\): expected a list of images"),
-        ([{"name": "a", "images": []}], r"\(a\): expected a list of images"),
-        ([{"name": "a", "images": [3]}], r"\(a\): expected a path, got 3"),
+        ([ONE], "expected patients, a list"),
+        ({"patients": []}, "expected patients, a list"),
+        ({"patients": ONE}, "expected patients, a list"),
+        ({"patients": [ONE], "trainer": {}}, "unknown section 'trainer'; known: network, training"),
+        ({"patients": [ONE], "training": {"step": 3}}, r"training: unknown key 'step'"),
+        ({"patients": [ONE], "network": {"width": "wide"}}, "network.width: expected a whole"),
+        ({"patients": ["a"]}, "patient 1: expected name and images, got 'a'"),
         (
-            [{"name": "a", "images": ["gone.nii.gz"]}],
+            {"patients": [{"name": "a", "image": []}]},
+            "unknown key 'image'; known keys: name",
+        ),
+        ({"patients": [{"images": ["c.nii.gz"]}]}, "expected a name, got None"),
+        ({"patients": [ONE | {"images": "c.nii.gz"}]}, r"\(a\): expected a list of images"),
+        ({"patients": [ONE | {"images": []}]}, r"\(a\): expected a list of images"),
+        ({"patients": [ONE | {"images": [3]}]}, r"\(a\): expected a path, got 3"),
+        (
+            {"patients": [ONE | {"images": ["gone.nii.gz"]}]},
             r"there is no .*gone\.nii\.gz; paths are relative to the list",
         ),
-        ([{"name": "a", "images": ["c.nii.gz"], "brain": "gone.nii"}], r"there is no .*gone\.nii;"),
-        ([{"name": "a", "images": ["c.nii.gz"]}] * 2, "two patients are called 'a'"),
+        ({"patients": [ONE | {"brain": "gone.nii"}]}, r"there is no .*gone\.nii;"),
+        ({"patients": [ONE, ONE]}, "two patients are called 'a'"),
     ],
 )
 def test_lists_that_cannot_be_used(data, content, message):
     path = data.parent / "bad.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=message) as caught:
-        run(path, data.parent / "never.pt")
+        pretrain(path, data.parent / "never.pt")
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     assert not (data.parent / "never.pt").exists()
@@ -128,27 +138,32 @@ def test_lists_that_cannot_be_used(data, content, message):
 
 def test_the_output_is_checked_before_the_work(data, tmp_path):
     with pytest.raises(InputError, match=r"must end in \.pt"):
-        run(data, tmp_path / "model.pth")
+        pretrain(data, tmp_path / "model.pth")
     with pytest.raises(InputError, match="cannot write"):
-        run(data, tmp_path / "nowhere" / "model.pt")
+        pretrain(data, tmp_path / "nowhere" / "model.pt")
 
 
 def test_an_unusable_image_names_its_patient(data):
-    path = data.parent / "dark.yaml"
     dark = texture(40)
     write_volume(dark.replaced(0 * dark.array), data.parent / "dark.nii.gz")
-    path.write_text(yaml.safe_dump([{"name": "dark", "images": ["dark.nii.gz"]}]))
+    path = written(data.parent / "dark.yaml", [{"name": "dark", "images": ["dark.nii.gz"]}])
     with pytest.raises(InputError, match="dark"):
-        run(path, data.parent / "never.pt")
+        pretrain(path, data.parent / "never.pt")
 
 
-def test_the_example_list_is_well_formed(tmp_path):
+def test_the_plan_says_how_long_unless_the_caller_does(data, tmp_path):
+    assert pretrain(data, tmp_path / "a.pt").history["steps"] == BRIEF.steps
+    assert pretrain(data, tmp_path / "b.pt", steps=1).history["steps"] == 1
+
+
+def test_the_plan_of_the_bundled_model_is_well_formed(tmp_path):
     """All it lacks is the images."""
     text = (CONFIGS / "pretrain.yaml").read_text(encoding="utf-8")
-    for patient in yaml.safe_load(text):
+    for patient in yaml.safe_load(text)["patients"]:
         for image in patient["images"]:
             (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / image).touch()
     (tmp_path / "pretrain.yaml").write_text(text, encoding="utf-8")
-    names = [patient.name for patient in read_patients(tmp_path / "pretrain.yaml")]
-    assert names == ["p19", "p26", "colin27", "remind022"]
+    plan = read_plan(tmp_path / "pretrain.yaml")
+    assert [patient.name for patient in plan.patients] == ["p19", "p26", "colin27", "remind022"]
+    assert plan.network == Model.load().encoder.config
