@@ -111,6 +111,7 @@ class TrainConfig:
     max_angle_deg: float = 35.0  # between the crops, per axis
     curriculum_share: float = 0.6  # of the run, until that angle is reached
     first_share: float = 0.05  # of that angle, at the start
+    mri_share: float = 0.0  # of the run, at first, in which the iUS shows the MRI in other tones
     crops: int = 2  # per synthetic volume
     points: int = 1024  # per crop
     crop_mm: float = 64.0  # edge of a crop

@@ -61,6 +61,7 @@ def draw_pairs(
     points: int = 1024,
     spacing_mm: float = 1.0,
     crop_mm: float = CROP_MM,
+    in_mri_tones: bool = False,
 ) -> list[Pair]:
     """Draw training pairs from one synthetic iUS.
 
@@ -72,6 +73,7 @@ def draw_pairs(
         points: how many common points in each.
         spacing_mm: of the crops.
         crop_mm: edge of the crops.
+        in_mri_tones: show the MRI, in other tones, in the field of view of the iUS instead.
 
     Returns:
         At most ``count`` pairs: crops whose field of view holds too little are left out.
@@ -99,10 +101,14 @@ def draw_pairs(
         if len(common) < points // 4:
             continue
         common = common[:points]
-        contrast = int(torch.randint(len(patient.contrasts), (), generator=generator))
-        mri = patient.contrasts[contrast].resample(grids[0])
-        mri = _cut(_augmented_mri(mri, patient.anatomy, blobs, generator), generator)
-        seen = _cut(_augmented_ius(ius.resample(grids[1]), generator), generator)
+        mri = _cut(_drawn_mri(patient, grids[0], blobs, generator), generator)
+        seen = ius.resample(grids[1])
+        if in_mri_tones:
+            tones = _drawn_mri(patient, grids[1], None, generator).array
+            seen = seen.replaced(torch.where(seen.array > 0, tones, 0))
+        else:
+            seen = _augmented_ius(seen, generator)
+        seen = _cut(seen, generator)
         common = common[(mri.sample(common) > 0) & (seen.sample(common) > 0)]
         if len(common) < points // 4:
             continue
@@ -157,6 +163,15 @@ def _cut(volume: Volume, generator: torch.Generator) -> Volume:
     distance = 14 + 20 * float(torch.rand((), generator=generator))
     outside = (points - centre) @ (normal / normal.norm()) > distance
     return volume.replaced(torch.where(outside, 0, volume.array))
+
+
+def _drawn_mri(
+    patient: Patient, grid: Grid, blobs: torch.Tensor | None, generator: torch.Generator
+) -> Volume:
+    """One of the contrasts on a grid, augmented."""
+    contrast = int(torch.randint(len(patient.contrasts), (), generator=generator))
+    mri = patient.contrasts[contrast].resample(grid)
+    return _augmented_mri(mri, patient.anatomy, blobs, generator)
 
 
 def _augmented_mri(

@@ -96,7 +96,7 @@ def pretrain(
     else:
         network = encoder_from(start, device, "pretrain")
         rate = RESTART * config.learning_rate
-        config = replace(config, learning_rate=rate, first_share=1.0)
+        config = replace(config, learning_rate=rate, first_share=1.0, mri_share=0.0)
     began = "" if start is None else f" from {start.name}"
     history = train(
         network,

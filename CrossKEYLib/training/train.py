@@ -209,6 +209,7 @@ class Run:
     def draw(self, step: int, angle_deg: float) -> list[Pair]:
         """Pairs of this step and process; views that hold too little are drawn again."""
         generator = torch.Generator()
+        done = step / self.state.steps if self.state.steps else 0.0
         for attempt in range(50):
             entropy = np.random.SeedSequence((self.seed, step, self.rank, attempt))
             generator.manual_seed(int(entropy.generate_state(1)[0]))
@@ -220,6 +221,7 @@ class Run:
                 count=self.config.crops,
                 points=self.config.points,
                 crop_mm=self.config.crop_mm,
+                in_mri_tones=done < self.config.mri_share,
             )
             if pairs:
                 return pairs

@@ -162,6 +162,26 @@ def test_points_stay_in_the_brain_and_the_field_of_view():
     assert float(points[:, 1].min()) > ORIGIN[1] + 11
 
 
+def test_an_ultrasound_in_mri_tones_shows_the_mri_in_its_own_field_of_view():
+    mri, other = texture(seed=1), texture(seed=2)
+    half = (Grid.of(mri).points()[..., 0] < ORIGIN[0] + 30).float()
+    patient = patient_of(mri, [other.replaced(other.array * half)])
+
+    def drawn(in_mri_tones: bool) -> tuple[float, torch.Tensor]:
+        pairs = pairs_of(patient, 24, points=128, in_mri_tones=in_mri_tones)
+        alike = [
+            abs(rank_correlation(pair.mri.sample(pair.points), pair.ius.sample(pair.points)))
+            for pair in pairs
+        ]
+        shown = [Grid.of(pair.ius).points()[pair.ius.array > 0][:, 0].max() for pair in pairs]
+        return float(np.median(alike)), torch.stack(shown)
+
+    alike, shown = drawn(in_mri_tones=True)
+    assert alike > 0.6
+    assert float(shown.max()) < ORIGIN[0] + 30.5
+    assert drawn(in_mri_tones=False)[0] < 0.35  # two smooth textures are alike here and there
+
+
 def test_salient_places_are_preferred():
     patient = small_patient()
     right = (Grid.of(patient.contrasts[0]).points()[..., 0] > ORIGIN[0] + 20).float()

@@ -17,6 +17,7 @@ from training_phantoms import SHORT, small_encoder, small_patient, weights_of
 
 from CrossKEYLib.config import TrainConfig
 from CrossKEYLib.errors import InputError, ModelError
+from CrossKEYLib.training.pairs import draw_pairs
 from CrossKEYLib.training.train import TIMING_STEPS, Progress, train
 
 HERE = Path(__file__).parent
@@ -57,6 +58,23 @@ def test_training_teaches():
         train(small_encoder(), [small_patient(48)], config, report=seen.append)
         losses[rate] = sum(progress.loss for progress in seen[-10:]) / 10
     assert losses[5e-3] < losses[0.0] - 0.4
+
+
+def test_mri_comes_before_ultrasound(monkeypatch):
+    drawn: list[bool] = []
+    steps: list[bool] = []
+
+    def draw(*given, **options):
+        drawn.append(options.get("in_mri_tones", False))
+        return draw_pairs(*given, **options)
+
+    def report(progress: Progress) -> None:
+        steps.append(drawn[-1])
+
+    monkeypatch.setattr("CrossKEYLib.training.train.draw_pairs", draw)
+    train(small_encoder(), [small_patient()], replace(SHORT, mri_share=0.5), report=report)
+    assert drawn[0] is False  # what is held out is ultrasound
+    assert steps == [True, True, True, False, False, False]
 
 
 def test_frozen_statistics_stay_as_they_were():
