@@ -19,7 +19,7 @@ from ..writing import check_writable
 from . import distributed
 from .pairs import Patient
 from .prepare import encoder_from, keypoint_saliency
-from .settings import file_beside, read_yaml, section
+from .settings import check_sections, file_beside, read_yaml, section
 from .train import Report, train
 
 SECTIONS = ("network", "training", "patients")
@@ -124,9 +124,7 @@ def read_plan(path: Path) -> PretrainPlan:
     listed = content.get("patients") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path}: expected patients, a list, each with a name and images")
-    for key in content:
-        if key not in SECTIONS:
-            raise InputError(f"{path}: unknown section {key!r}; known: {', '.join(SECTIONS)}")
+    check_sections(path, content, SECTIONS)
     patients = tuple(_entry(path, number, entry) for number, entry in enumerate(listed, 1))
     names = [patient.name for patient in patients]
     for name in names:

@@ -18,7 +18,7 @@ from ..volume import Volume, toned
 from ..writing import check_writable, write_json
 from . import distributed
 from .rounds import Patient, Round, RoundsConfig, learn_in_rounds, subject_of
-from .settings import file_beside, read_yaml, section
+from .settings import check_sections, file_beside, read_yaml, section
 from .train import Report
 from .universal import UniversalTrainConfig, train_universal
 from .views import Subject
@@ -206,9 +206,7 @@ def read_plan(path: Path) -> UniversalPlan:
     content = read_yaml(path)
     if not isinstance(content, dict) or not content.get("patients"):
         raise InputError(f"{path}: expected the sections {', '.join(SECTIONS)}, patients at least")
-    for key in content:
-        if key not in SECTIONS:
-            raise InputError(f"{path}: unknown section {key!r}; known: {', '.join(SECTIONS)}")
+    check_sections(path, content, SECTIONS)
     patients, held_out = (_entries(path, content, key) for key in ("patients", "held_out"))
     rounds = content.get("rounds")
     if rounds is not None:

@@ -63,6 +63,16 @@ def section(
     return cls(**given)
 
 
+def check_sections(path: Path, content: Mapping[str, Any], known: Collection[str]) -> None:
+    """
+    Raises:
+        InputError: the YAML at ``path`` has a section that is not ``known``.
+    """
+    for key in content:
+        if key not in known:
+            raise InputError(f"{path}: unknown section {key!r}; known: {', '.join(known)}")
+
+
 def file_beside(path: Path, value: Any, where: str) -> Path:
     """A file that the YAML at ``path`` names, relative to it.
 

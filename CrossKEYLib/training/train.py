@@ -57,6 +57,11 @@ class _State:
     best: float = -1.0
     stale: int = 0  # evaluations since the best
 
+    @property
+    def done(self) -> float:
+        """Share of the run, 0 to 1."""
+        return self.step / self.steps if self.steps else 0.0
+
 
 def train(
     encoder: DenseEncoder,
@@ -183,10 +188,10 @@ class Run:
     def _step(self) -> None:
         """One optimiser step."""
         state, config = self.state, self.config
-        done = state.step / state.steps if state.steps else 0.0
-        ramp = min(1.0, max(config.first_share, done / max(config.curriculum_share, 1e-9)))
+        ramp = min(1.0, max(config.first_share, state.done / max(config.curriculum_share, 1e-9)))
         warm = min(1.0, (state.step + 1) / config.warmup_steps)
-        rate = warm * learning_rate(done, 1.0, config.learning_rate, config.learning_rate / 1000)
+        highest = config.learning_rate
+        rate = warm * learning_rate(state.done, 1.0, highest, highest / 1000)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         pairs = self.draw(state.step, config.max_angle_deg * ramp)
@@ -209,7 +214,6 @@ class Run:
     def draw(self, step: int, angle_deg: float) -> list[Pair]:
         """Pairs of this step and process; views that hold too little are drawn again."""
         generator = torch.Generator()
-        done = step / self.state.steps if self.state.steps else 0.0
         for attempt in range(50):
             entropy = np.random.SeedSequence((self.seed, step, self.rank, attempt))
             generator.manual_seed(int(entropy.generate_state(1)[0]))
@@ -221,7 +225,7 @@ class Run:
                 count=self.config.crops,
                 points=self.config.points,
                 crop_mm=self.config.crop_mm,
-                in_mri_tones=done < self.config.mri_share,
+                in_mri_tones=self.state.done < self.config.mri_share,
             )
             if pairs:
                 return pairs

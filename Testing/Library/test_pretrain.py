@@ -22,10 +22,10 @@ CONFIGS = HERE.parents[1] / "Resources" / "Configs"
 BRIEF = replace(SHORT, steps=3, evaluations=1, points=16)
 
 
-def written(path: Path, patients, **training) -> Path:
+def written(path: Path, patients) -> Path:
     """A YAML of a small network and a short run."""
-    plan = {"network": asdict(ENCODER), "training": {**asdict(BRIEF), **training}}
-    path.write_text(yaml.safe_dump({**plan, "patients": patients}))
+    plan = {"network": asdict(ENCODER), "training": asdict(BRIEF), "patients": patients}
+    path.write_text(yaml.safe_dump(plan))
     return path
 
 
