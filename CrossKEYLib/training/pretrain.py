@@ -24,7 +24,6 @@ from .train import Report, train
 
 SECTIONS = ("network", "training", "patients")
 KEYS = ("name", "images", "brain")
-RESTART = 0.5  # of the learning rate, for weights that are trained already
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ def pretrain(
         data: YAML, see `read_plan`.
         output: where the model goes; must end in ``.pt``.
         start: general model to go on from, whose network it keeps; the full rotations then come
-            at once, and the learning rate is `RESTART` of the configured one. Untrained weights
-            when missing.
+            at once, and no MRI in other tones. Untrained weights when missing.
         minutes, steps: length of the run, in place of what the YAML says.
         device: where to train; under ``torchrun`` "cuda" means one GPU for each process.
         seed: of everything random, the initial weights included.
@@ -95,8 +93,7 @@ def pretrain(
         network = _seeded(plan.network, seed).to(device)
     else:
         network = encoder_from(start, device, "pretrain")
-        rate = RESTART * config.learning_rate
-        config = replace(config, learning_rate=rate, first_share=1.0, mri_share=0.0)
+        config = replace(config, first_share=1.0, mri_share=0.0)
     began = "" if start is None else f" from {start.name}"
     history = train(
         network,

@@ -33,6 +33,7 @@ HELD_OUT_SEVERITY = 0.7
 class UniversalTrainConfig(TrainConfig):
     """Settings of the embedding's training, beside those shared with the dense encoder."""
 
+    learning_rate: float = 1.5e-3
     crop_mm: float = 64.0
     crops: int = 2  # patients per step, two views of each
     points: int = 512

@@ -13,6 +13,7 @@ from training_phantoms import ENCODER, SHORT, texture
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.files import write_volume
 from CrossKEYLib.model import Model
+from CrossKEYLib.training import pairs, train
 from CrossKEYLib.training.pretrain import PatientFiles, pretrain, read_plan
 from CrossKEYLib.training.train import Progress
 from CrossKEYLib.volume import Grid
@@ -79,6 +80,31 @@ def test_resume_and_a_checkpoint_of_another_list(data, tmp_path):
     single = written(data.parent / "single.yaml", [{"name": "first", "images": ["c.nii.gz"]}])
     with pytest.raises(ModelError, match="checkpoint of another training run"):
         pretrain(single, output, checkpoint=checkpoint)
+
+
+def test_a_model_is_gone_on_from_as_it_is(data, tmp_path, monkeypatch):
+    """Its network, its weights, and no easy beginning."""
+    plan = yaml.safe_load(data.read_text())
+    plan["network"]["width"] *= 2
+    plan["training"] |= {"learning_rate": 1e-12, "mri_share": 1.0}
+    still = data.parent / "still.yaml"
+    still.write_text(yaml.safe_dump(plan))
+    angles = []
+
+    def draw(*args, **options):
+        if "in_mri_tones" in options:  # a step, and no held-out pair
+            assert not options["in_mri_tones"]
+            angles.append(options["max_angle_deg"])
+        return pairs.draw_pairs(*args, **options)
+
+    monkeypatch.setattr(train, "draw_pairs", draw)
+    start = pretrain(data, tmp_path / "start.pt", steps=1)
+    more = pretrain(still, tmp_path / "more.pt", start=start, steps=1)
+    assert angles[0] < 0.1 * BRIEF.max_angle_deg
+    assert angles[-1] == BRIEF.max_angle_deg
+    assert more.encoder.config == start.encoder.config
+    before, after = dict(start.encoder.named_parameters()), dict(more.encoder.named_parameters())
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
 def test_only_the_first_process_writes(data, tmp_path, monkeypatch):
