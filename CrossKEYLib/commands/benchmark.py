@@ -46,6 +46,13 @@ def benchmark(
         list[Path] | None,
         typer.Option(help="Ultrasound of other patients; repeat. Each acceptance is a false one."),
     ] = None,
+    mirrored: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Ultrasound, of this patient too, against each MRI mirrored left to right; "
+            "repeat. Each acceptance is a false one."
+        ),
+    ] = None,
     methods: Annotated[
         str, typer.Option(help="Of crosskey, mi, elastix, ants, lc2, mind; with commas.")
     ] = "crosskey,mi,lc2,mind",
@@ -69,7 +76,8 @@ def benchmark(
     chosen, sizes = _methods(methods), _levels(levels)
     outputs.check_folder(output)
     place = machine(device, threads)
-    cases = _cases(case, mri or [], ius, landmarks or [], (simulate, absent), foreign or [])
+    strangers = (foreign or [], mirrored or [])
+    cases = _cases(case, mri or [], ius, landmarks or [], (simulate, absent), strangers)
     ours = Model.load(model).to(place) if OURS in chosen else None
     trials = plan(cases, chosen, sizes, seeds)
     if not trials:
@@ -118,13 +126,14 @@ def _cases(
     ius: Path | None,
     landmarks: Sequence[Path],
     counts: tuple[int, int],
-    foreign: Sequence[Path],
+    strangers: tuple[Sequence[Path], Sequence[Path]],
 ) -> list[Case]:
     """Raises InputError: options that do not go together, or give no case at all."""
     from ..evaluation.cases import (
         absent_cases,
         find_case,
         foreign_cases,
+        mirrored_cases,
         real_cases,
         simulated_cases,
     )
@@ -137,15 +146,16 @@ def _cases(
         raise InputError("--ius and --landmarks belong together; give both")
     if not mri:
         raise InputError("give --case FOLDER, or --mri")
-    for path in (*mri, *foreign):
+    for path in (*mri, *strangers[0], *strangers[1]):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
     cases = [] if ius is None else real_cases(mri, ius, landmarks)
     cases += simulated_cases(mri, counts[0]) + absent_cases(mri, counts[1])
-    cases += foreign_cases(mri, foreign)
+    cases += foreign_cases(mri, strangers[0]) + mirrored_cases(mri, strangers[1])
     if not cases:
         raise InputError(
-            "nothing to register: give --ius and --landmarks, --simulate, --absent or --foreign"
+            "nothing to register: give --ius and --landmarks, --simulate, --absent, --foreign "
+            "or --mirrored"
         )
     return cases
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -23,6 +24,7 @@ from ..volume import Grid, Volume
 
 REAL, SIMULATED, FOREIGN = "real", "simulated", "foreign"
 EMPTIED = "emptied"  # in the name of a simulated iUS whose side of the head was
+MIRRORED = "mirrored"  # in the name of an MRI
 IUS_NAME = re.compile(r"(^|[_-])i?us([_.-])", re.IGNORECASE)  # Case24_US_before.nii.gz, ius.nrrd
 TARGETS = 500  # places in the field of view at which a simulated pair's error is measured
 SPACING_MM = 0.5  # of simulated iUS; real ones have about this
@@ -107,6 +109,20 @@ def foreign_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
     ]
 
 
+def mirrored_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
+    """Every iUS with every MRI mirrored left to right, that of the same patient too: what it shows
+    is on the wrong side, in the likeness of the right one."""
+
+    def loader(a: Path, b: Path) -> Callable[[], Images]:
+        return lambda: Images(mirrored(_read(a)), _read(b), None, None)
+
+    return [
+        Case(FOREIGN, f"{of_a}, {MIRRORED}", of_b, loader(a, b))
+        for a, of_a in names_of(mri)
+        for b, of_b in names_of(ius)
+    ]
+
+
 def absent_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
     """The sites of `simulated_cases`, whose side of the head was emptied from the MRI: what the
     ultrasound shows is not there, while its likeness on the other side is."""
@@ -163,6 +179,12 @@ def simulated(
     chosen = inside[torch.randint(len(inside), (TARGETS,), generator=generator).to(inside.device)]
     targets = made.points_ras(chosen.float())
     return Images(mri, made, targets, targets)
+
+
+def mirrored(mri: Volume) -> Volume:
+    """The MRI with its content mirrored along that axis of its grid which runs left to right."""
+    axis = int(np.abs(mri.ijk_to_ras[0, :3]).argmax())
+    return mri.replaced(mri.array.flip(2 - axis))
 
 
 def without_its_side(images: Images) -> Images:

@@ -25,6 +25,8 @@ from CrossKEYLib.evaluation.cases import (
     absent_cases,
     find_case,
     foreign_cases,
+    mirrored,
+    mirrored_cases,
     real_cases,
     simulated,
     simulated_cases,
@@ -204,6 +206,36 @@ def test_an_emptied_side_shows_nothing_of_the_ultrasound(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_a_mirrored_mri_has_left_on_the_right(order):
+    """Whatever the orientation of its grid, and nothing else changes."""
+    axes = np.eye(3)[:, order] * [1, -1, 1]
+    grid = grid_around(CENTRE, axes, 20)
+    points = grid.points() - torch.tensor(CENTRE, dtype=torch.float32)
+    spot = Volume(
+        torch.exp(-(points - torch.tensor([4.0, 6.0, -3.0])).square().sum(-1) / 4), grid.ijk_to_ras
+    )
+    other = mirrored(spot)
+    middle = torch.tensor(spot.centre_ras, dtype=torch.float32)
+    brightest = spot.points_ras((spot.array == spot.array.amax()).nonzero().float())[0] - middle
+    found = other.points_ras((other.array == other.array.amax()).nonzero().float())[0] - middle
+    assert brightest[0] > 3
+    assert torch.allclose(found, brightest * torch.tensor([-1.0, 1.0, 1.0]), atol=1e-3)
+
+
+def test_mirrored_cases_never_belong_together(tmp_path):
+    cases = mirrored_cases([tmp_path / "a.nii.gz"], [tmp_path / "own_us.nii.gz"])
+    assert [(c.kind, c.mri, c.ius) for c in cases] == [
+        (FOREIGN, "a.nii.gz, mirrored", "own_us.nii.gz")
+    ]
+    texture = sheet(grid_around(CENTRE, np.eye(3), 20))
+    texture.write(tmp_path / "a.nii.gz")
+    texture.write(tmp_path / "own_us.nii.gz")
+    images = cases[0].load()
+    assert images.targets_fixed is None
+    assert torch.equal(images.mri.array, texture.array.flip(2))
+
+
 def test_simulated_pairs_have_an_exact_truth(tmp_path):
     """The ultrasound lies in the MRI's world; equal seeds give equal ones, sites differ."""
     grid = grid_around(CENTRE, np.eye(3), 60)
@@ -323,6 +355,7 @@ def test_command_leaves_outcomes_tables_and_plots(calls, files, tmp_path, capsys
     Volume(mottled(grid_around(CENTRE, np.eye(3), 30)), np.eye(4)).write(noise)
     arguments = ["benchmark", "--case", files, "--methods", "crosskey,mi,lc2", "--seeds", "2"]
     arguments += ["--levels", "0/0,30/30", "--foreign", noise, "--model", model]
+    arguments += ["--mirrored", files / "P_US.nii.gz"]
     arguments = [str(a) for a in [*arguments, "--output", output, "--device", "cpu"]]
     assert cli.main(arguments) == 0
     said = capsys.readouterr().out
@@ -334,6 +367,7 @@ def test_command_leaves_outcomes_tables_and_plots(calls, files, tmp_path, capsys
     assert "| mi | 2 of 2 | 2 of 2 |" in text
     assert "| lc2 | all failed | all failed |" in text
     assert "| P_T1.nii.gz | 1 | 1 | 0.97 | 0.97 |" in text  # the replaced register accepts all
+    assert "| P_T1.nii.gz, mirrored | 1 | 1 | 0.97 | 0.97 |" in text
     assert cli.main(arguments) == 0  # nothing is left to do
     assert len(calls) == 4
 
@@ -345,6 +379,7 @@ def test_command_leaves_outcomes_tables_and_plots(calls, files, tmp_path, capsys
         (["--levels", "7/7"], "unknown '7/7'; choose from 0/0"),
         (["--mri", "a.nii.gz"], "give either --case or --mri"),
         (["--foreign", "missing.nii.gz"], "missing.nii.gz: no such file"),
+        (["--mirrored", "missing.nii.gz"], "missing.nii.gz: no such file"),
     ],
 )
 def test_command_refuses_in_one_line(files, tmp_path, capsys, options, reason):
@@ -364,7 +399,7 @@ def test_command_needs_something_to_register(tmp_path, capsys):
     mri = tmp_path / "mri.nii.gz"
     mri.touch()
     assert cli.main([*base, "--mri", str(mri)]) == 2
-    assert "--simulate, --absent or --foreign" in capsys.readouterr().err
+    assert "--simulate, --absent, --foreign or --mirrored" in capsys.readouterr().err
     assert cli.main([*base, "--mri", str(mri), "--ius", str(mri)]) == 2
     assert "belong together" in capsys.readouterr().err
 
