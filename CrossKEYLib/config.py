@@ -85,7 +85,7 @@ class TrustConfig:
     """When a result is believed. Each limit is where its evidence is worth one half."""
 
     min_confidence: float = 0.5
-    min_chance_ratio: float = 1.2  # inliers over what chance reaches (its mean + 2 deviations)
+    min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
     min_distinctness: float = 1.1  # score of the descriptor field over that of any other place
     rival_searches: int = 1  # for that other place
     min_structure: float = 0.01  # mean cosine of self-similarities over that 4 mm beside

@@ -3,8 +3,9 @@
     python -m CrossKEYLib.evaluation.reliability OUT/outcomes.json [OUT2/outcomes.json ...] \
         --figure reliability.png [--fit OUT3/outcomes.json ...] [--anew]
 
-Pools what `crosskey benchmark` wrote for real, simulated, emptied and foreign pairs: one curve of
-reliability, the calibration error, both ways to be wrong, and the predicted against the true error.
+Pools what `crosskey benchmark` wrote for real, simulated, emptied, mirrored and foreign pairs: one
+curve of reliability, the calibration error, both ways to be wrong, and the predicted against the
+true error.
 With ``--fit`` it also tells how steep the confidence should be, by other outcomes than those; with
 ``--anew`` all are judged by the limits of now, where they were registered under others.
 """
@@ -19,7 +20,7 @@ from ..config import TrustConfig
 from ..writing import whole
 from . import benchmark_figure, calibration
 from .benchmark import OURS, read_outcomes
-from .cases import EMPTIED, FOREIGN
+from .cases import EMPTIED, FOREIGN, MIRRORED
 
 
 def table(outcomes: Sequence[dict]) -> str:
@@ -47,6 +48,8 @@ def table(outcomes: Sequence[dict]) -> str:
 def _kind(outcome: dict) -> str:
     if outcome["kind"] == FOREIGN and EMPTIED in outcome["ius"]:
         return "simulated, that side of the head emptied"
+    if MIRRORED in outcome["mri"]:
+        return "real, the MRI mirrored"
     return str(outcome["kind"])
 
 

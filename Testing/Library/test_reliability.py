@@ -29,6 +29,7 @@ def files(tmp_path) -> list[str]:
         [
             outcome("foreign", "x", None, 0.1),
             outcome("foreign", "site 0, emptied", None, 0.7),
+            outcome("foreign", "x", None, 0.2) | {"mri": "m, mirrored"},
             outcome("real", "a", 9.0, 0.9, method="mi"),
         ],
     ]
@@ -48,10 +49,11 @@ def test_every_kind_of_pair_has_its_line(files, tmp_path, capsys):
     assert lines[3] == "| foreign | 1 | 0 | 0 | 0 of 0 | 0 of 1 |  | 0.10 |"
     emptied = "| simulated, that side of the head emptied | 1 | 0 | 1 | 0 of 0 | 1 of 1 |  | 0.70 |"
     assert lines[4] == emptied
+    assert lines[5] == "| real, the MRI mirrored | 1 | 0 | 0 | 0 of 0 | 0 of 1 |  | 0.20 |"
     said = "\n".join(lines)
     assert "| right results refused | 1 of 2 |" in said
     assert "| wrong results accepted | 1 of 1 |" in said
-    assert "| foreign pairs accepted | 1 of 2" in said
+    assert "| foreign pairs accepted | 1 of 3" in said
     assert imread(picture).std() > 0.01
 
 
