@@ -146,12 +146,13 @@ def _cases(
         raise InputError("--ius and --landmarks belong together; give both")
     if not mri:
         raise InputError("give --case FOLDER, or --mri")
-    for path in (*mri, *strangers[0], *strangers[1]):
+    foreign, mirrored = strangers
+    for path in (*mri, *foreign, *mirrored):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
     cases = [] if ius is None else real_cases(mri, ius, landmarks)
     cases += simulated_cases(mri, counts[0]) + absent_cases(mri, counts[1])
-    cases += foreign_cases(mri, strangers[0]) + mirrored_cases(mri, strangers[1])
+    cases += foreign_cases(mri, foreign) + mirrored_cases(mri, mirrored)
     if not cases:
         raise InputError(
             "nothing to register: give --ius and --landmarks, --simulate, --absent, --foreign "

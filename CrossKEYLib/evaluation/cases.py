@@ -109,34 +109,6 @@ def foreign_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
     ]
 
 
-def mirrored_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
-    """Every iUS with every MRI mirrored left to right, that of the same patient too: what it shows
-    is on the wrong side, in the likeness of the right one."""
-
-    def loader(a: Path, b: Path) -> Callable[[], Images]:
-        return lambda: Images(mirrored(_read(a)), _read(b), None, None)
-
-    return [
-        Case(FOREIGN, f"{of_a}, {MIRRORED}", of_b, loader(a, b))
-        for a, of_a in names_of(mri)
-        for b, of_b in names_of(ius)
-    ]
-
-
-def absent_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
-    """The sites of `simulated_cases`, whose side of the head was emptied from the MRI: what the
-    ultrasound shows is not there, while its likeness on the other side is."""
-
-    def loader(path: Path, site: int) -> Callable[[], Images]:
-        return lambda: without_its_side(simulated(_read(path), _anatomy(path), (seed, site)))
-
-    return [
-        Case(FOREIGN, name, f"site {site}, {EMPTIED}", loader(path, site))
-        for path, name in names_of(mri)
-        for site in range(count)
-    ]
-
-
 def simulated_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
     """``count`` probe sites on every MRI, each in a style of its own; the pose is known exactly."""
 
@@ -147,6 +119,24 @@ def simulated_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case
         Case(SIMULATED, name, f"site {site}", loader(path, site))
         for path, name in names_of(mri)
         for site in range(count)
+    ]
+
+
+def mirrored_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
+    """Every iUS with every MRI mirrored left to right, that of the same patient too: what it shows
+    is on the wrong side, in the likeness of the right one."""
+    return [
+        _changed(case, _mirrored_mri, mri=f"{case.mri}, {MIRRORED}")
+        for case in foreign_cases(mri, ius)
+    ]
+
+
+def absent_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
+    """The sites of `simulated_cases`, whose side of the head was emptied from the MRI: what the
+    ultrasound shows is not there, while its likeness on the other side is."""
+    return [
+        _changed(case, without_its_side, kind=FOREIGN, ius=f"{case.ius}, {EMPTIED}")
+        for case in simulated_cases(mri, count, seed)
     ]
 
 
@@ -196,6 +186,15 @@ def without_its_side(images: Images) -> Images:
     emptied = Grid.of(mri).points(mri.device) @ way > (shown @ way).amin() - EMPTIED_MM
     left = mri.replaced(torch.where(emptied, 0, mri.array))
     return Images(left, images.ius, None, None)
+
+
+def _changed(case: Case, change: Callable[[Images], Images], **names: str) -> Case:
+    """A case of other images, made from its own when they are loaded, under other names."""
+    return replace(case, load=lambda: change(case.load()), **names)
+
+
+def _mirrored_mri(images: Images) -> Images:
+    return replace(images, mri=mirrored(images.mri))
 
 
 @lru_cache(maxsize=4)

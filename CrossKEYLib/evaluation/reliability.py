@@ -48,7 +48,7 @@ def table(outcomes: Sequence[dict]) -> str:
 def _kind(outcome: dict) -> str:
     if outcome["kind"] == FOREIGN and EMPTIED in outcome["ius"]:
         return "simulated, that side of the head emptied"
-    if MIRRORED in outcome["mri"]:
+    if outcome["kind"] == FOREIGN and MIRRORED in outcome["mri"]:
         return "real, the MRI mirrored"
     return str(outcome["kind"])
 
