@@ -108,6 +108,8 @@ def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     known = [o for o in outcomes if o.get("predicted_tre_mm") and o["tre_mm"] is not None]
     for accepted, (colour, marker) in ((True, ACCEPTED), (False, REFUSED)):
         part = [o for o in known if o["accepted"] == accepted]
+        if not part:
+            continue  # nothing that the legend could name
         values = (
             [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("predicted_tre_mm", "tre_mm")
         )
@@ -116,7 +118,8 @@ def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     _millimetres(axes, [o[key] for o in known for key in ("predicted_tre_mm", "tre_mm")])
     axes.set_title("Predicted error")
     axes.set(xlabel="predicted TRE (mm)", ylabel="true mean TRE (mm)")
-    axes.legend(frameon=False)
+    if known:
+        axes.legend(frameon=False)
 
 
 def _millimetres(axes: Axes, values: Sequence[float]) -> None:
