@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check case24 benchmark clean
+.PHONY: demo test check case24 benchmark general clean
 
 demo: $(READY)
 	$(BIN)/crosskey demo --output demo-output
@@ -32,6 +32,20 @@ case24: $(READY)
 benchmark: $(READY)
 	$(BIN)/crosskey benchmark --case $(CASE24) --methods crosskey,mi,elastix,ants,lc2,mind \
 	  --seeds 5 --output benchmark-output
+
+# The bundled general model from untrained weights: three runs, each from the one before with other
+# simulated ultrasound, four and a half hours on two cores. Repeated, it goes on where it was
+# interrupted. PLAN names the images, beside which it lies.
+PLAN ?= Resources/Configs/pretrain.yaml
+PRETRAIN = $(BIN)/torchrun --nproc-per-node 2 -m CrossKEYLib pretrain --data $(PLAN) --threads 1
+general: general-output/crosskey-general.pt
+general-output/first.pt: | $(READY)
+	mkdir -p general-output
+	$(PRETRAIN) --seed 0 --output $@
+general-output/second.pt: general-output/first.pt
+	$(PRETRAIN) --seed 1 --model $< --steps 3000 --output $@
+general-output/crosskey-general.pt: general-output/second.pt
+	$(PRETRAIN) --seed 2 --model $< --steps 3000 --output $@
 
 # torch goes first and alone, at the pinned version, so that nothing else can choose another build
 $(READY): requirements.lock pyproject.toml

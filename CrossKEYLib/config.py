@@ -52,7 +52,7 @@ class MatchConfig:
     ratio: float = 0.8  # distance to best over distance to second best
     second_best_radius_mm: float = 5.0  # neighbours of the best are not rivals
     cycle_tolerance_mm: float = 4.0  # a match may come back this far from where it began
-    rank: str = "lead"  # over the best rival, or by "similarity" alone
+    rank: str = "ratio"  # of distances to the best and its rival, or by "similarity" alone
     max_matches: int = 1000  # best ones kept
 
 

@@ -14,6 +14,7 @@ from .precision import short_products
 from .transform import Matrix, apply
 
 _TILE_ELEMENTS = 2_000_000  # similarities held at once: 8 MB, which caches hold
+_EXACT = 1e-6  # added to distances: of two exact matches neither stands out
 _RIVALS = 8192  # fixed points at most, evenly taken, among which a rival is sought
 
 # Tells for candidates [start, stop) which queries may take them: bool [stop-start, N].
@@ -23,8 +24,8 @@ _Allowed = Callable[[int, int], torch.Tensor]
 @dataclass(frozen=True, eq=False)
 class Matches:
     """``indices [K, 2]`` int64, columns (fixed, moving); ``scores [K]``, higher is better, sorted
-    from best to worst: cosine similarity, less that of the best rival where matches are ranked by
-    their lead."""
+    from best to worst: one less Lowe's ratio (1 without a rival, 0 with one as near), or cosine
+    similarity where matches are ranked by that."""
 
     indices: torch.Tensor
     scores: torch.Tensor
@@ -53,13 +54,14 @@ def match(
     """Pair moving with fixed points by cosine similarity, each moving point at most once.
 
     The best are those that stand out most, unless ``config.rank`` says otherwise: what looks like
-    many places looks very much like each of them, so the similarity itself tells little. Rivals
-    within ``second_best_radius_mm`` of the best are the same structure and do not count.
+    many places looks very much like each of them, so the similarity itself tells little. What
+    counts is Lowe's ratio (IJCV 2004), of the descriptor distance to the best over that to its
+    rival. Places within ``second_best_radius_mm`` of the best are the same structure, no rivals.
 
     ``nearest`` takes the most similar fixed point. ``mutual`` also asks that this fixed point
-    finds the moving one most similar. ``ratio`` is mutual plus Lowe's test (IJCV 2004) on
-    descriptor distances to the best and to its rival. ``cycle`` asks that the way back ends within
-    ``cycle_tolerance_mm`` of where it began (fixed-point matching, arXiv 2311.15111).
+    finds the moving one most similar. ``ratio`` is mutual and sets Lowe's ratio a limit. ``cycle``
+    asks that the way back ends within ``cycle_tolerance_mm`` of where it began (fixed-point
+    matching, arXiv 2311.15111).
 
     Args:
         descriptors_fixed: ``[M, D]``, unit norm.
@@ -95,16 +97,17 @@ def match(
         off = (points_moving[back] - points_moving[moving]).norm(dim=1)
         moving = moving[off <= config.cycle_tolerance_mm if cycle else back == moving]
     rank = scores[moving]
-    if config.method == "ratio" or config.rank == "lead":
+    if config.method == "ratio" or config.rank == "ratio":
         start = None if moved is None else moved[moving]
         every = -(-len(points_fixed) // _RIVALS)
         others, found = points_fixed[::every], points_fixed[best[moving]]
         rivals = _rivals(others, found, config.second_best_radius_mm, start, radius)
         second, _ = _most_similar(descriptors_moving[moving], descriptors_fixed[::every], rivals)
-        if config.rank == "lead":
-            rank = rank - second.clamp_min(-1)  # nothing is less alike than minus one
+        distinct = 1 - (_distance(scores[moving]) + _EXACT) / (_distance(second) + _EXACT)
+        if config.rank == "ratio":
+            rank = distinct
         if config.method == "ratio":
-            passed = _distance(scores[moving]) < config.ratio * _distance(second)
+            passed = distinct > 1 - config.ratio
             moving, rank = moving[passed], rank[passed]
 
     order = torch.argsort(rank, descending=True, stable=True)[: config.max_matches]
@@ -143,8 +146,8 @@ def _check(
         raise InputError(
             f"match method {config.method!r} is unknown; use nearest, mutual, ratio or cycle"
         )
-    if config.rank not in ("lead", "similarity"):
-        raise InputError(f"match rank {config.rank!r} is unknown; use lead or similarity")
+    if config.rank not in ("ratio", "similarity"):
+        raise InputError(f"match rank {config.rank!r} is unknown; use ratio or similarity")
 
 
 def _most_similar(

@@ -3,9 +3,7 @@
     python -m CrossKEYLib.evaluation.ranking --case CASE24 [--simulate 3 --mri HEAD.nii.gz ...]
 
 Both images are described as they lie, every match that returns to its place is kept, and the best
-of them are counted, ranked in three ways: by cosine similarity, by Lowe's ratio of distances to the
-best place and to its rival, and by the lead of the best cosine over that of the rival, which is
-what `matching.match` ranks by.
+of them are counted, ranked in each way that `matching.match` knows.
 """
 
 from __future__ import annotations
@@ -21,20 +19,20 @@ from .. import transform
 from ..candidates import moving_points
 from ..config import RegisterConfig
 from ..errors import InputError
-from ..matching import Matches, match
-from ..model import Described, Model, describe_brain
+from ..matching import match
+from ..model import Model, describe_brain
 from ..synthesis.anatomy import brain_mask
 from ..volume import rescaled, toned
 from .cases import Case, find_case, real_cases, simulated_cases
 from .metrics import CLOSE_MM, landmark_fit
 
 COUNTS = (50, 100, 200, 500, 1000, 1500)
-SCORES = ("similarity", "ratio", "lead")
+RANKS = ("similarity", "ratio")
 
 
 def ranked(case: Case, model: Model, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
     """Whether each match of ``count`` points of the iUS is right, ``[K]`` bool, best first, for
-    every entry of `SCORES`.
+    every entry of `RANKS`.
 
     Raises:
         InputError: the case has no landmarks.
@@ -47,22 +45,14 @@ def ranked(case: Case, model: Model, count: int, seed: int = 0) -> dict[str, tor
     points = moving_points(ius, count, generator)
     fixed = describe_brain(model, rescaled(images.mri), brain_mask(images.mri))
     moving = model.describe(ius, points, "ius")
-    every = replace(config.match, max_matches=len(points))
-    matches = match(fixed.descriptors, moving.descriptors, fixed.points, moving.points, every)
-    i, j = matches.indices.T
-    error = (transform.apply(truth, moving.points[j].double()) - fixed.points[i]).norm(dim=1)
-    right = error < CLOSE_MM
-    scores = _scores(matches, fixed, moving)
-    return {name: right[value.argsort(descending=True)] for name, value in scores.items()}
-
-
-def _scores(matches: Matches, fixed: Described, moving: Described) -> dict[str, torch.Tensor]:
-    """Every way to rank matches, ``[K]`` each, higher is better."""
-    i, j = matches.indices.T
-    cosine = (fixed.descriptors[i] * moving.descriptors[j]).sum(1)
-    rival = cosine - matches.scores
-    ratio = (2 - 2 * cosine).clamp_min(0).sqrt() / (2 - 2 * rival).clamp_min(1e-6).sqrt()
-    return dict(zip(SCORES, (cosine, -ratio, matches.scores), strict=True))
+    sides = fixed.descriptors, moving.descriptors, fixed.points, moving.points
+    right = {}
+    for rank in RANKS:
+        every = replace(config.match, max_matches=len(points), rank=rank)
+        i, j = match(*sides, every).indices.T
+        error = (transform.apply(truth, moving.points[j].double()) - fixed.points[i]).norm(dim=1)
+        right[rank] = error < CLOSE_MM
+    return right
 
 
 def table(found: dict[str, dict[str, torch.Tensor]]) -> str:

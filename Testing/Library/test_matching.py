@@ -55,14 +55,15 @@ def reference(sides, config: MatchConfig) -> set[tuple[int, int]]:
     return kept
 
 
-def leads(sides, matches, config: MatchConfig) -> torch.Tensor:
-    """Cosine of each match less that of the best place away from it, in float64."""
+def distinctness(sides, matches, config: MatchConfig) -> torch.Tensor:
+    """One less the distance of each match over that of the best place away from it, in float64."""
     fixed, moving, points_fixed, _ = (x.double() for x in sides)
     similarity = moving @ fixed.T
     found = []
     for i, j in matches.indices.tolist():
         away = (points_fixed - points_fixed[i]).norm(dim=1) > config.second_best_radius_mm
-        found.append(similarity[j, i] - similarity[j][away].max())
+        best, rival = similarity[j, i], similarity[j][away].max()
+        found.append(1 - ((2 - 2 * best) / (2 - 2 * rival)).sqrt())
     return torch.stack(found).float()
 
 
@@ -77,7 +78,9 @@ def test_methods_equal_their_definition(method):
     assert pairs(matches) == reference(sides, config)
     assert 0 < len(matches) <= 90
     assert matches.indices.dtype == torch.int64
-    torch.testing.assert_close(matches.scores, leads(sides, matches, config))
+    torch.testing.assert_close(
+        matches.scores, distinctness(sides, matches, config), atol=1e-4, rtol=0
+    )
     assert (matches.scores.diff() <= 0).all()
 
 
@@ -94,16 +97,17 @@ def test_neighbours_of_the_best_are_no_rivals():
 def test_a_single_candidate_has_no_rival():
     one, point = torch.tensor([[1.0, 0.0]]), torch.zeros(1, 3)
     alone = match(one, one, point, point, MatchConfig(method="ratio"))
-    assert alone.scores.tolist() == [2.0]  # nothing can stand out more
+    assert alone.scores.tolist() == [1.0]  # nothing can stand out more
 
 
 def test_what_stands_out_comes_before_what_looks_alike():
     """A place that looks like another one, however exactly, says less than one of its kind."""
     fixed = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.01], [0, 1]]), dim=1)
     where = torch.tensor([[0.0, 0, 0], [30, 0, 0], [60, 0, 0]])
-    moving = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.3, 1.0]]), dim=1)
+    moving = torch.nn.functional.normalize(torch.tensor([[1.0, 0.004], [0.3, 1.0]]), dim=1)
     matches = match(fixed, moving, where, torch.zeros(2, 3), NEAREST)
     assert matches.indices.tolist() == [[2, 1], [0, 0]]
+    torch.testing.assert_close(matches.scores[1], torch.tensor(1 / 3), atol=0.02, rtol=0)
     alike = match(fixed, moving, where, torch.zeros(2, 3), replace(NEAREST, rank="similarity"))
     assert alike.indices.tolist() == [[0, 0], [2, 1]]
     torch.testing.assert_close(alike.scores, torch.tensor([1.0, 1 / 1.09**0.5]))

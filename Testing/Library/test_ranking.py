@@ -11,7 +11,6 @@ from CrossKEYLib import transform
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.evaluation import ranking
 from CrossKEYLib.evaluation.cases import FOREIGN, REAL, Case, Images
-from CrossKEYLib.matching import Matches
 from CrossKEYLib.model import Described, Model
 
 
@@ -35,27 +34,16 @@ def test_matches_are_right_where_the_landmarks_say_so(monkeypatch):
     for landmarks in (targets, beside):
         case = Case(REAL, "mri", "ius", lambda kept=landmarks: Images(image, image, kept, targets))
         found = ranking.ranked(case, Model(small_encoder(), "small"), 6000)
-        assert set(found) == set(ranking.SCORES)
-        shares.append(float(found["lead"][:200].float().mean()))
+        assert set(found) == set(ranking.RANKS)
+        shares.append(float(found["ratio"][:200].float().mean()))
     assert shares[0] > 0.9
     assert shares[1] < 0.1
 
 
-def test_each_score_is_what_it_says():
-    fixed = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 1], [0, 1]]), dim=1)
-    moving = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
-    points = torch.zeros(3, 3)
-    matches = Matches(torch.tensor([[0, 0], [1, 1]]), torch.tensor([1 - 0.5**0.5, 0.19]))
-    scores = ranking._scores(matches, Described(points, fixed), Described(points[:2], moving))
-    torch.testing.assert_close(scores["similarity"], torch.tensor([1.0, 1.4 * 0.5**0.5]))
-    torch.testing.assert_close(scores["lead"], matches.scores)
-    assert scores["ratio"].argmax() == 0
-
-
 def test_the_table_counts_the_best():
     right = torch.tensor([True] * 50 + [False] * 150)
-    text = ranking.table({"a, b": {"lead": right}}).splitlines()
-    assert text[2].startswith("| a, b | lead | 100 % | 50 % | 25 % |")
+    text = ranking.table({"a, b": {"ratio": right}}).splitlines()
+    assert text[2].startswith("| a, b | ratio | 100 % | 50 % | 25 % |")
 
 
 def test_a_pair_without_landmarks_is_refused():
