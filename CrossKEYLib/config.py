@@ -84,7 +84,7 @@ class FeatureMetricConfig:
 class TrustConfig:
     """When a result is believed. Each limit is where its evidence is worth one half."""
 
-    min_confidence: float = 0.5
+    min_confidence: float = 0.8
     min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
     min_distinctness: float = 1.1  # score of the descriptor field over that of any other place
     rival_searches: int = 1  # for that other place
