@@ -1,8 +1,10 @@
-"""Evidence -> confidence: seven numbers against seven limits, and in words which of them fail.
+"""Evidence -> confidence: numbers against limits, and in words which of them fail.
 
 The confidence is the product of one logistic curve per question in the logarithm of number over
 limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
-missing evidence on another. The limits were set on ultrasound against another patient's MRI and on
+missing evidence on another. The two questions to the images are asked together as well: what lies
+on its likeness in another brain passes both narrowly, what lies in its own place passes at least
+one of them clearly. The limits were set on ultrasound against another patient's MRI and on
 simulated pairs; how steep the curves are follows from what results turned out to be
 (`evaluation.calibration`, docs/trust.md).
 """
@@ -16,6 +18,7 @@ from scipy.special import expit
 
 from .config import TrustConfig
 
+_STRUCTURE, _INTENSITY, _BOTH = 2, 3, 4  # places in `margins_of`
 _UNSEEN = "Too little of the ultrasound lies on the MRI to compare the two images."
 
 
@@ -31,6 +34,7 @@ def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> tuple[float,
         numbers["distinctness"] / trust.min_distinctness,
         numbers["structure"] / trust.min_structure,
         numbers["intensity"] / trust.min_intensity,
+        _coincidence(numbers, trust) / trust.min_coincidence,
         trust.max_agreement_mm / max(numbers["agreement_mm"], 1e-6),
         numbers["spread_mm"] / trust.min_spread_mm,
         trust.max_predicted_tre_mm / max(numbers["predicted_tre_mm"], 1e-6),
@@ -65,6 +69,9 @@ def reasons_against(
             f"beside: by {100 * numbers['intensity']:.0f} %, at least "
             f"{100 * trust.min_intensity:.0f} % is needed.",
         ),
+        "Both images fit better here than a few mm beside, but no better than on a like place of "
+        f"another brain: {_coincidence(numbers, trust):.1f} times what each lead needs alone, at "
+        f"least {trust.min_coincidence:.1f} times is needed.",
         f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
         f"at most {trust.max_agreement_mm:.1f} mm is acceptable.",
         f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at least "
@@ -72,7 +79,10 @@ def reasons_against(
         f"The expected error over the ultrasound is {numbers['predicted_tre_mm']:.1f} mm; "
         f"at most {trust.max_predicted_tre_mm:.1f} mm is acceptable.",
     )
-    failed = [s for s, margin in zip(sentences, margins, strict=True) if not margin >= 1]
+    passed = [margin >= 1 for margin in margins]
+    if not (passed[_STRUCTURE] and passed[_INTENSITY]):
+        passed[_BOTH] = True  # the one that fails says what is amiss with the images
+    failed = [s for s, kept in zip(sentences, passed, strict=True) if not kept]
     reasons = list(dict.fromkeys(failed))  # that too little is seen is said once
     if not reasons and confidence < trust.min_confidence:
         reasons.append(
@@ -80,6 +90,12 @@ def reasons_against(
             f"at least {trust.min_confidence:.2f} is needed."
         )
     return reasons
+
+
+def _coincidence(numbers: Mapping[str, float], trust: TrustConfig) -> float:
+    """Both leads of the images, each over its own limit, multiplied; infinite if not asked."""
+    structure, intensity = numbers["structure"], numbers["intensity"]
+    return max(structure / trust.min_structure, 1e-6) * max(intensity / trust.min_intensity, 1e-6)
 
 
 def _unless_unseen(lead: float, reason: str) -> str:

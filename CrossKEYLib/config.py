@@ -90,6 +90,7 @@ class TrustConfig:
     rival_searches: int = 1  # for that other place
     min_structure: float = 0.01  # mean cosine of self-similarities over that 4 mm beside
     min_intensity: float = 0.1  # share of the iUS that LC2 explains here but not 4 mm beside
+    min_coincidence: float = 2.8  # product of these two, each over its limit
     max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
     max_predicted_tre_mm: float = 4.0

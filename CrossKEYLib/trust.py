@@ -1,11 +1,11 @@
 """How far a registration can be trusted, judged from its matches, descriptors and images alone.
 
-Seven questions, each answered by a number with a limit: do more matches agree than chance would
-bring about, do the descriptors agree better here than in any other place, does the structure of the
-images coincide here rather than a few mm beside, and does the MRI explain what is bright in the
-ultrasound better here than there, do independent halves of the matches give the same
-transform, are the agreeing matches spread widely enough to fix a rotation, and how large is the
-error to expect over the ultrasound? What follows from these numbers is in `confidence.py`.
+Seven questions, each answered by a number: do more matches agree than chance would bring about, do
+the descriptors agree better here than in any other place, does the structure of the images coincide
+here rather than a few mm beside, and does the MRI explain what is bright in the ultrasound better
+here than there, do independent halves of the matches give the same transform, are the agreeing
+matches spread widely enough to fix a rotation, and how large is the error to expect over the
+ultrasound? What follows from these numbers is in `confidence.py`.
 """
 
 from __future__ import annotations

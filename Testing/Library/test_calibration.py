@@ -104,7 +104,8 @@ def test_without_our_own_outcomes_there_is_nothing_to_calibrate():
 
 
 def judged(margin: float, right: bool) -> dict:
-    """An outcome all of whose evidence lies ``margin`` times beyond its limit."""
+    """An outcome whose evidence lies ``margin`` times beyond its limits, but for the intensity,
+    which lies so far beyond its own that structure and it together are as near theirs."""
     limits = TrustConfig()
     return ours("real" if right else "foreign", 1.0 if right else None, 0.5) | {
         "trust": {
@@ -112,7 +113,7 @@ def judged(margin: float, right: bool) -> dict:
             "chance_ratio": margin * limits.min_chance_ratio,
             "distinctness": margin * limits.min_distinctness,
             "structure": margin * limits.min_structure,
-            "intensity": margin * limits.min_intensity,
+            "intensity": limits.min_coincidence * limits.min_intensity,
             "agreement_mm": limits.max_agreement_mm / margin,
             "spread_mm": margin * limits.min_spread_mm,
             "predicted_tre_mm": limits.max_predicted_tre_mm / margin,
@@ -134,7 +135,7 @@ def test_outcomes_are_judged_anew_by_other_limits():
     found = judged_anew(lost, TrustConfig())
     assert (found["accepted"], found["tre_mm"]) == (False, None)
     assert found["confidence"] < 1e-6
-    assert len(found["reasons"]) == 7
+    assert len(found["reasons"]) == 6  # all but the intensity
 
 
 def test_steepness_is_what_makes_the_outcomes_likely():
