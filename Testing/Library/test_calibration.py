@@ -104,8 +104,8 @@ def test_without_our_own_outcomes_there_is_nothing_to_calibrate():
 
 
 def judged(margin: float, right: bool) -> dict:
-    """An outcome whose evidence lies ``margin`` times beyond its limits, but for the intensity,
-    which lies so far beyond its own that structure and it together are as near theirs."""
+    """An outcome all of whose evidence lies ``margin`` times beyond its limit, both images together
+    as well: where the intensity passes, it does so by as much as they need together."""
     limits = TrustConfig()
     return ours("real" if right else "foreign", 1.0 if right else None, 0.5) | {
         "trust": {
@@ -113,7 +113,7 @@ def judged(margin: float, right: bool) -> dict:
             "chance_ratio": margin * limits.min_chance_ratio,
             "distinctness": margin * limits.min_distinctness,
             "structure": margin * limits.min_structure,
-            "intensity": limits.min_coincidence * limits.min_intensity,
+            "intensity": (margin if margin < 1 else limits.min_coincidence) * limits.min_intensity,
             "agreement_mm": limits.max_agreement_mm / margin,
             "spread_mm": margin * limits.min_spread_mm,
             "predicted_tre_mm": limits.max_predicted_tre_mm / margin,
@@ -135,7 +135,7 @@ def test_outcomes_are_judged_anew_by_other_limits():
     found = judged_anew(lost, TrustConfig())
     assert (found["accepted"], found["tre_mm"]) == (False, None)
     assert found["confidence"] < 1e-6
-    assert len(found["reasons"]) == 6  # all but the intensity
+    assert len(found["reasons"]) == 7
 
 
 def test_steepness_is_what_makes_the_outcomes_likely():

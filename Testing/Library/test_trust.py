@@ -75,6 +75,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
         ),
         (-0.01, 0.3, "the lead is -0.0100, at least 0.0100 is needed"),
         (0.04, 0.16, None),  # one of them clearly is enough
+        (0.008, 0.6, "the lead is 0.0080, at least 0.0100 is needed"),  # nor makes one up for all
         (0.0142, 0.167, "on a like place of another brain: 2.4 times what each lead needs alone"),
         (0.02, 0.02, "hardly better here than a few mm beside: by 2 %, at least 10 % is needed"),
         (-1.0, -1.0, "Too little of the ultrasound lies on the MRI"),
