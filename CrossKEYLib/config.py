@@ -118,6 +118,10 @@ class TrainConfig:
     crop_mm: float = 64.0  # edge of a crop
     temperature: float = 0.07
     exclusion_mm: float = 4.0  # nearer places are no negatives
+    position_weight: float = 0.3  # of the loss that tells a place from those around it
+    position_nearest_mm: float = 1.5  # distance of these
+    position_farthest_mm: float = 6.0
+    position_places: int = 24  # so many around each point
     evaluations: int = 20  # on held-out styles, over the run
     held_out: int = 12  # pairs
     frozen_statistics: bool = False  # of batch normalisation: a few views must not replace them

@@ -161,7 +161,7 @@ def simulated(
     generator = torch.Generator().manual_seed(1000 * seed[0] + seed[1])
     for _ in range(MOST_DRAWS):
         probe, style = Probe.draw(anatomy, generator), Style.draw(generator)
-        style = replace(style, blob_count=0)
+        style = replace(style, blob_count=0, tumour_count=0)
         made = simulate(anatomy, generator, probe=probe, style=style, spacing_mm=spacing_mm).volume
         if filled_ml(made) >= SMALLEST_IUS_ML:
             break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,24 +11,34 @@ import torch.nn.functional as F
 from .. import transform
 from ..volume import Volume, gaussian, sample_channels
 from .anatomy import Anatomy, gradient_magnitude, second_differences
+from .deformation import Deformation
+from .lesion import Lesion, draw_lesions, lesion_map
 from .probe import Probe
 from .style import Style
 
 FOCUS_WIDTH_MM = 10.0  # Gaussian sigma, along the beam, of the zone that it is focused on
+CLUTTER_MM = 0.8  # half width (Gaussian sigma) of lines that the MRI does not show
 NEAR_MM = 2.0  # depth over which the bright band at the probe fades
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """One synthetic volume and the bright spots that its MRI must show too.
+    """One synthetic volume, and how it departs from the MRI that it was made from.
 
     Attributes:
-        volume: synthetic iUS in [0, 1], zero outside the field of view, in the MRI's world.
-        blobs: ``[B, 4]`` centre (RAS mm) and radius (mm).
+        volume: synthetic iUS in [0, 1], zero outside the field of view, in the MRI's world but for
+            the deformation.
+        lesions: spots and tumours that its MRI must show too, in the MRI's world.
+        deformation: where the MRI has what the volume shows; None where that is the same place.
     """
 
     volume: Volume
-    blobs: torch.Tensor
+    lesions: list[Lesion] = field(default_factory=list)
+    deformation: Deformation | None = None
+
+    def to_mri(self, points: torch.Tensor) -> torch.Tensor:
+        """Where the MRI has what lies at RAS ``points [..., 3]`` of the volume."""
+        return points if self.deformation is None else self.deformation.to_mri(points)
 
 
 def simulate(
@@ -37,6 +47,7 @@ def simulate(
     *,
     probe: Probe | None = None,
     style: Style | None = None,
+    deformation: Deformation | None = None,
     spacing_mm: float = 1.0,
 ) -> Simulation:
     """Simulate one tracked 3D ultrasound sweep over a brain.
@@ -49,6 +60,7 @@ def simulate(
         anatomy: maps of one patient.
         generator: CPU generator; equal seeds give equal volumes.
         probe, style: drawn when missing.
+        deformation: of that probe's sweep; without one all is shown where the MRI has it.
         spacing_mm: of the result.
     """
     probe = probe or Probe.draw(anatomy, generator)
@@ -56,7 +68,8 @@ def simulate(
     device = anatomy.maps.device
     grid = probe.grid(spacing_mm)
     noise = _Noise(generator, grid.shape, device, spacing_mm)
-    points = grid.points(device)
+    shown = grid.points(device)
+    points = shown if deformation is None else deformation.to_mri(shown)
     ras_to_ijk = transform.invert(anatomy.ijk_to_ras)
     contrast = int(torch.randint(len(anatomy.tissue), (), generator=generator))
     tissue = sample_channels(anatomy.tissue[contrast, None], ras_to_ijk, points)[0]
@@ -67,13 +80,19 @@ def simulate(
         tissue = torch.lerp(torch.full_like(tissue, style.surroundings), tissue, brain)
     else:
         view = view & (brain > 0.5)
-    blobs = _draw_blobs(points, view, style.blob_count, generator)
-    echo = _tissue_echo(tissue, style, noise) * (1 - (1 - style.fluid_level) * fluid)
-    echo = echo + _interface_echo(sheets, fluid, style, noise) + style.vessel_gain * vessels
-    if len(blobs):
-        echo = echo + style.blob_gain * blob_map(blobs, points)
+    lesions = draw_lesions(points[view], style.blob_count, style.tumour_count, generator)
+    tissue_echo = _tissue_echo(tissue, style, noise) * (1 - (1 - style.fluid_level) * fluid)
+    bright = _interface_echo(sheets, fluid, style, noise) + style.vessel_gain * vessels
+    spots = [lesion for lesion in lesions if not lesion.is_tumour]
+    if spots:
+        bright = bright + style.blob_gain * lesion_map(spots, points)
+    for tumour in (lesion for lesion in lesions if lesion.is_tumour):
+        tissue_echo, bright = _with_tumour(tumour, tissue_echo, bright, points, style)
+    echo = tissue_echo + _drawn_out(bright, style, spacing_mm)
     image = _image(echo * _beam(style, noise, grid.shape, device), style, noise, spacing_mm)
-    return Simulation(Volume(torch.where(view, image, 0), grid.ijk_to_ras), blobs)
+    image = gaussian(image, style.softness_mm / spacing_mm)
+    volume = Volume(torch.where(view, image, 0), grid.ijk_to_ras)
+    return Simulation(volume, lesions, deformation)
 
 
 class _Noise:
@@ -121,24 +140,30 @@ def _ragged(brain: torch.Tensor, noise: _Noise) -> torch.Tensor:
     return torch.sigmoid(40 * (soft + 0.15 * noise.smooth(20) - 0.4 + 0.15 * noise.one()))
 
 
-def _draw_blobs(
-    points: torch.Tensor, view: torch.Tensor, count: int, generator: torch.Generator
-) -> torch.Tensor:
-    inside = view.nonzero()
-    if count == 0 or len(inside) == 0:
-        return points.new_zeros(0, 4)
-    pick = inside[torch.randint(len(inside), (count,), generator=generator).to(inside.device)]
-    radius = 1.0 + 5 * torch.rand(count, generator=generator).to(points.device) ** 2
-    return torch.cat([points[tuple(pick.T)], radius[:, None]], -1)
+def _with_tumour(
+    tumour: Lesion,
+    tissue_echo: torch.Tensor,
+    bright: torch.Tensor,
+    points: torch.Tensor,
+    style: Style,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Echo of tissue and of interfaces ``[K, J, I]`` where a tumour has taken their place; its
+    border may shine."""
+    body, rim, core = tumour.parts(points)
+    tissue_echo = torch.lerp(tissue_echo, torch.full_like(body, style.tumour_level), 0.9 * body)
+    tissue_echo = torch.lerp(tissue_echo, torch.full_like(core, style.core_level), core)
+    return tissue_echo, bright * (1 - 0.8 * body) + style.tumour_rim * rim
 
 
-def blob_map(blobs: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Soft indicator in [0, 1] of ``blobs [B, 4]`` at RAS ``points [..., 3]``."""
-    total = torch.zeros(points.shape[:-1], device=points.device)
-    for blob in blobs:  # at most a handful, and one field at a time bounds the memory
-        distance = (points - blob[:3]).norm(dim=-1)
-        total = torch.maximum(total, torch.sigmoid(2 * (blob[3] - distance)))
-    return total
+def _drawn_out(bright: torch.Tensor, style: Style, spacing_mm: float) -> torch.Tensor:
+    """Bright interfaces ``[K, J, I]`` with the echoes that reverberation draws out behind them."""
+    if style.tail == 0:
+        return bright
+    depth = torch.arange(len(bright), device=bright.device) * spacing_mm
+    behind = depth[:, None] - depth[None]
+    weight = torch.where(behind > 0, torch.exp(-behind / style.tail_mm), 0) * spacing_mm
+    tail = weight / style.tail_mm @ bright.flatten(1)
+    return bright + style.tail * tail.view_as(bright)
 
 
 def _tissue_echo(tissue: torch.Tensor, style: Style, noise: _Noise) -> torch.Tensor:
@@ -160,7 +185,19 @@ def _interface_echo(
     fading = torch.exp(style.fading * noise.smooth(15) - 0.3)
     lines = style.sheet_gain * (strength * (1 + style.sheet_level**2) * fading)
     walls = style.wall_gain * gradient_magnitude(gaussian(fluid, 0.7))
-    return (lines + walls) * _facing(sheets + fluid, style.angle_dependence)
+    echo = (lines + walls) * _facing(sheets + fluid, style.angle_dependence)
+    if style.clutter:
+        echo = echo + style.clutter * style.sheet_gain * _clutter(noise)
+    return echo
+
+
+def _clutter(noise: _Noise) -> torch.Tensor:
+    """Thin sheets in [0, 1] that belong to nothing: vessels that the MRI misses, artefacts."""
+    field = gaussian(noise.smooth(14), 2.0 / noise.spacing_mm)
+    slope = gradient_magnitude(field) / noise.spacing_mm
+    distance_mm = field / slope.clamp_min(1e-3)
+    shown = torch.sigmoid(6 * (noise.smooth(18) - 0.7))
+    return torch.exp(-0.5 * (distance_mm / CLUTTER_MM).square()) * shown
 
 
 def _facing(structure: torch.Tensor, dependence: float) -> torch.Tensor:

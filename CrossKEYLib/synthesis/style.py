@@ -37,6 +37,14 @@ class Style:
     dynamic_range: float  # log amplitude shown
     gamma: float  # display curve after log compression
     speckle: float  # 1: fully developed, below: averaged
+    tumour_count: int = 0  # that are drawn into both images
+    tumour_level: float = 1.0  # echo amplitude of their tissue
+    tumour_rim: float = 0.0  # brightness of their border
+    core_level: float = 1.0  # echo amplitude of cyst or necrosis in them
+    tail: float = 0.0  # echoes drawn out behind bright interfaces, share of their amplitude
+    tail_mm: float = 2.0  # length over which such a tail fades
+    clutter: float = 0.0  # lines that the MRI does not show, share of the brightness of sheets
+    softness_mm: float = 0.0  # blur of the reconstructed volume (Gaussian sigma)
 
     @classmethod
     def draw(cls, generator: torch.Generator) -> Style:
@@ -80,4 +88,12 @@ class Style:
             dynamic_range=u(3.5, 7.0),
             gamma=u(0.8, 3.0),
             speckle=0.05 + poor * u(0, 0.4),
+            tumour_count=1 if u(0, 1) < 0.35 else 0,
+            tumour_level=log_u(0.5, 3),
+            tumour_rim=u(0, 4),
+            core_level=log_u(0.1, 1),
+            tail=poor * u(0, 0.6) if u(0, 1) < 0.6 else 0.0,
+            tail_mm=u(1, 5),
+            clutter=poor * u(0, 0.6) if u(0, 1) < 0.5 else 0.0,
+            softness_mm=u(0.2, 0.8) if u(0, 1) < 0.4 else 0.0,
         )

@@ -119,6 +119,32 @@ def info_nce(
     return (losses[0] + losses[1]) / 2
 
 
+def position(
+    descriptors_moving: torch.Tensor,
+    descriptors_fixed: torch.Tensor,
+    descriptors_around: torch.Tensor,
+    temperature: float = 0.07,
+) -> torch.Tensor:
+    """InfoNCE of every place against those around it: the right one must be the most similar of
+    its neighbourhood, so that similarity peaks there.
+
+    Args:
+        descriptors_moving: ``[N, D]``.
+        descriptors_fixed: ``[N, D]``, the same places in the other image.
+        descriptors_around: ``[N, K, D]``, places around these in that image.
+        temperature: divides the cosines.
+
+    Returns:
+        The mean, a scalar.
+    """
+    with torch.autocast(descriptors_fixed.device.type, enabled=False):
+        moving = descriptors_moving.float()
+        own = (moving * descriptors_fixed.float()).sum(1, keepdim=True)
+        around = torch.einsum("nd,nkd->nk", moving, descriptors_around.float())
+        logits = torch.cat([own, around], 1) / temperature
+        return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+
+
 def _near_extra(
     points: torch.Tensor,
     extra_points: torch.Tensor | None,

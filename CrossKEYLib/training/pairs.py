@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,10 @@ import torch
 from .. import transform
 from ..descriptors.patches import random_rotations
 from ..synthesis.anatomy import Anatomy
-from ..synthesis.simulator import blob_map, simulate
+from ..synthesis.deformation import Deformation
+from ..synthesis.lesion import Lesion
+from ..synthesis.probe import Probe
+from ..synthesis.simulator import Simulation, simulate
 from ..volume import Grid, Volume, gaussian, toned
 
 CROP_MM = 64.0  # edge of both crops
@@ -38,17 +41,19 @@ class Patient:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One crop of each modality, in one world, and points seen in both.
+    """One crop of each modality and places seen in both.
 
     Attributes:
         mri, ius: scaled to [0, 1], each on its own rotated 1 mm grid.
-        points: ``[N, 3]`` RAS mm.
+        points_fixed, points_moving: ``[N, 3]`` RAS mm, where the MRI and the iUS have them; they
+            differ by the deformation.
         elsewhere: ``[M, 3]`` RAS mm, further places in the MRI crop, for negatives.
     """
 
     mri: Volume
     ius: Volume
-    points: torch.Tensor
+    points_fixed: torch.Tensor
+    points_moving: torch.Tensor
     elsewhere: torch.Tensor
 
 
@@ -78,13 +83,9 @@ def draw_pairs(
     Returns:
         At most ``count`` pairs: crops whose field of view holds too little are left out.
     """
-    if patient.synthetic:
-        index = int(torch.randint(len(patient.synthetic), (), generator=generator))
-        ius, blobs = patient.synthetic[index], None
-    else:
-        simulation = simulate(patient.anatomy, generator)
-        ius, blobs = simulation.volume, simulation.blobs
-    candidates = _common_points(patient, ius, 24 * points, generator)
+    simulation = _drawn_ius(patient, generator, deformed=not in_mri_tones)
+    ius = simulation.volume
+    candidates = _common_points(patient, simulation, 24 * points, generator)
     pairs = []
     for _ in range(count):
         if len(candidates) == 0:
@@ -94,28 +95,42 @@ def draw_pairs(
         centre = candidates[int(torch.randint(len(candidates), (), generator=generator))]
         shifts = shifts * crop_mm / CROP_MM
         size = int(crop_mm / spacing_mm)
-        grids = [_crop(centre, *w, size, spacing_mm) for w in zip(turns, shifts, strict=True)]
-        common = candidates
-        for grid in grids:
-            common = common[_inside(common, grid)]
+        centres = (simulation.to_mri(centre[None])[0], centre)
+        grids = [
+            _crop(*laid, size, spacing_mm) for laid in zip(centres, turns, shifts, strict=True)
+        ]
+        common = candidates[_inside(candidates, grids[1])]
+        common = common[_inside(simulation.to_mri(common), grids[0])]
         if len(common) < points // 4:
             continue
         common = common[:points]
-        mri = _cut(_drawn_mri(patient, grids[0], blobs, generator), generator)
+        mri = _cut(_drawn_mri(patient, grids[0], simulation.lesions, generator), generator)
         seen = ius.resample(grids[1])
         if in_mri_tones:
-            tones = _drawn_mri(patient, grids[1], None, generator).array
+            tones = _drawn_mri(patient, grids[1], (), generator).array
             seen = seen.replaced(torch.where(seen.array > 0, tones, 0))
         else:
             seen = _augmented_ius(seen, generator)
         seen = _cut(seen, generator)
-        common = common[(mri.sample(common) > 0) & (seen.sample(common) > 0)]
-        if len(common) < points // 4:
+        there = simulation.to_mri(common)
+        shown = (mri.sample(there) > 0) & (seen.sample(common) > 0)
+        if int(shown.sum()) < points // 4:
             continue
         local = torch.rand(2 * points, 3, generator=generator).to(ius.device)
         elsewhere = mri.points_ras(local * (torch.tensor(mri.shape, device=ius.device) - 1))
-        pairs.append(Pair(mri, seen, common, elsewhere))
+        pairs.append(Pair(mri, seen, there[shown], common[shown], elsewhere))
     return pairs
+
+
+def _drawn_ius(patient: Patient, generator: torch.Generator, deformed: bool) -> Simulation:
+    """One of the patient's ready-made iUS, or a new one."""
+    if patient.synthetic:
+        index = int(torch.randint(len(patient.synthetic), (), generator=generator))
+        return Simulation(patient.synthetic[index])
+    probe = Probe.draw(patient.anatomy, generator)
+    device = patient.anatomy.maps.device
+    deformation = Deformation.draw(probe, generator, device) if deformed else None
+    return simulate(patient.anatomy, generator, probe=probe, deformation=deformation)
 
 
 def _crop(
@@ -138,9 +153,11 @@ def _inside(points: torch.Tensor, grid: Grid) -> torch.Tensor:
 
 
 def _common_points(
-    patient: Patient, ius: Volume, count: int, generator: torch.Generator
+    patient: Patient, simulation: Simulation, count: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Points in the field of view and the brain, mostly on salient structure; random order."""
+    """Points of the iUS ``[N, 3]`` (RAS mm) in the field of view and the brain, mostly on salient
+    structure; random order."""
+    ius = simulation.volume
     inside = (ius.array > 0).nonzero()
     if len(inside) == 0:
         return ius.array.new_zeros(0, 3)
@@ -148,7 +165,9 @@ def _common_points(
     kji = inside[pick.to(inside.device)].float()
     kji = kji + torch.rand(kji.shape, generator=generator).to(kji.device) - 0.5
     points = ius.points_ras(kji)
-    chance = (patient.saliency.sample(points) + 0.03) * (patient.anatomy.brain.sample(points) > 0.5)
+    places = simulation.to_mri(points)
+    brain = patient.anatomy.brain.sample(places) > 0.5
+    chance = (patient.saliency.sample(places) + 0.03) * brain
     keep = torch.rand(len(points), generator=generator).to(points.device) < chance
     return points[keep][:count]
 
@@ -166,16 +185,16 @@ def _cut(volume: Volume, generator: torch.Generator) -> Volume:
 
 
 def _drawn_mri(
-    patient: Patient, grid: Grid, blobs: torch.Tensor | None, generator: torch.Generator
+    patient: Patient, grid: Grid, lesions: Sequence[Lesion], generator: torch.Generator
 ) -> Volume:
     """One of the contrasts on a grid, augmented."""
     contrast = int(torch.randint(len(patient.contrasts), (), generator=generator))
     mri = patient.contrasts[contrast].resample(grid)
-    return _augmented_mri(mri, patient.anatomy, blobs, generator)
+    return _augmented_mri(mri, patient.anatomy, lesions, generator)
 
 
 def _augmented_mri(
-    mri: Volume, anatomy: Anatomy, blobs: torch.Tensor | None, generator: torch.Generator
+    mri: Volume, anatomy: Anatomy, lesions: Sequence[Lesion], generator: torch.Generator
 ) -> Volume:
     """Random intensity curve (mostly rising), bias, noise, blur, spots, and surroundings."""
 
@@ -195,13 +214,12 @@ def _augmented_mri(
     bias = torch.randn(1, 1, 3, 3, 3, generator=generator).to(device)
     bias = torch.nn.functional.interpolate(bias, x.shape, mode="trilinear", align_corners=True)
     y = y * torch.exp(u(0, 0.2) * bias[0, 0])
-    if blobs is not None and len(blobs):
+    if lesions:
         grid = Grid.of(mri).points(device)
-        for blob in blobs:  # each lesion has its own contrast against its surroundings
-            y = torch.lerp(y, torch.full_like(y, u(0, 1)), u(0.3, 1) * blob_map(blob[None], grid))
+        for lesion in lesions:  # each has its own contrast against its surroundings
+            y = _with_lesion(y, lesion, grid, u)
     y = y + u(0, 0.04) * torch.randn(y.shape, generator=generator).to(device)
-    if u(0, 1) < 0.3:
-        y = gaussian(y, u(0.3, 0.8))
+    y = _coarser(y, u)
     y = torch.where(x > 0, y.clamp(1e-3, 1), 0)
     if u(0, 1) < 0.4:  # stripped heads, whole heads and crops differ outside the brain
         brain = anatomy.brain.sample(Grid.of(mri).points(device)) > 0.5
@@ -212,6 +230,32 @@ def _augmented_mri(
             filling = (filling + 0.3 * rough).clamp(0, 1)
         y = torch.where(brain, y, filling)
     return mri.replaced(y)
+
+
+def _with_lesion(
+    y: torch.Tensor, lesion: Lesion, grid: torch.Tensor, u: Callable[[float, float], float]
+) -> torch.Tensor:
+    """MRI samples ``[K, J, I]`` at RAS ``grid [K, J, I, 3]`` with a lesion; the border of a tumour
+    lies a little beside that which the ultrasound shows."""
+    if not lesion.is_tumour:
+        return torch.lerp(y, torch.full_like(y, u(0, 1)), u(0.3, 1) * lesion.inside(grid))
+    body, rim, core = lesion.parts(grid, grown_mm=u(-1, 1))
+    y = torch.lerp(y, torch.full_like(y, u(0, 1)), u(0.5, 1) * body)
+    if u(0, 1) < 0.5:  # enhanced by contrast agent
+        y = torch.lerp(y, torch.full_like(y, u(0, 1)), u(0.3, 1) * rim)
+    return torch.lerp(y, torch.full_like(y, u(0, 1)), core)
+
+
+def _coarser(y: torch.Tensor, u: Callable[[float, float], float]) -> torch.Tensor:
+    """Blurred a little in all directions or, as by thick slices, much in one; or as it is."""
+    kind = u(0, 1)
+    if kind < 0.3:
+        return gaussian(y, u(0.3, 1.0))
+    if kind < 0.5:
+        thick = [0.0, 0.0, 0.0]
+        thick[int(u(0, 3)) % 3] = u(0.6, 2.0)
+        return gaussian(y, thick)
+    return y
 
 
 def _augmented_ius(ius: Volume, generator: torch.Generator) -> Volume:

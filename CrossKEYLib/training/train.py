@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..config import TrainConfig
@@ -24,7 +25,7 @@ from ..model import encoder_config
 from . import distributed
 from .checkpoint import TRAINING, load_checkpoint, save_checkpoint
 from .curriculum import learning_rate
-from .losses import info_nce
+from .losses import info_nce, position
 from .pairs import Pair, Patient, draw_pairs
 
 HELD_OUT_SEED = 10**6  # far from every step's seed
@@ -243,9 +244,9 @@ class Run:
         )
         losses = [
             info_nce(
-                fixed.sample(pair.points),
-                moving.sample(pair.points),
-                pair.points,
+                fixed.sample(pair.points_fixed),
+                moving.sample(pair.points_moving),
+                pair.points_fixed,
                 self.config.temperature,
                 self.config.exclusion_mm,
                 extra_fixed=others,
@@ -253,10 +254,45 @@ class Run:
             )
             for pair, fixed, moving in zip(pairs, fixed_maps, moving_maps, strict=True)
         ]
+        total = torch.stack(losses).mean()
+        if self.config.position_weight:
+            total = total + self.config.position_weight * self._position_loss(
+                pairs, fixed_maps, moving_maps
+            )
+        return total
+
+    def _position_loss(
+        self, pairs: Sequence[Pair], fixed_maps: list[FeatureMap], moving_maps: list[FeatureMap]
+    ) -> torch.Tensor:
+        """Each place of one image against places around it in the other, in both directions."""
+        losses = []
+        for pair, fixed, moving in zip(pairs, fixed_maps, moving_maps, strict=True):
+            both = ((fixed, pair.points_fixed), (moving, pair.points_moving))
+            for (one, at_one), (other, at_other) in (both, both[::-1]):
+                offsets = self._offsets(pair)
+                around = (at_one[:, None] + offsets).flatten(0, 1)
+                losses.append(
+                    position(
+                        other.sample(at_other),
+                        one.sample(at_one),
+                        one.sample(around).unflatten(0, offsets.shape[:2]),
+                        self.config.temperature,
+                    )
+                )
         return torch.stack(losses).mean()
 
+    def _offsets(self, pair: Pair) -> torch.Tensor:
+        """``[N, position_places, 3]`` mm, in random directions; the pair decides them."""
+        seed = int(pair.points_fixed.sum().abs() * 1000) % 2**31
+        generator = torch.Generator().manual_seed(seed)
+        size = (len(pair.points_fixed), self.config.position_places)
+        nearest, farthest = self.config.position_nearest_mm, self.config.position_farthest_mm
+        ways = F.normalize(torch.randn(*size, 3, generator=generator), dim=2)
+        lengths = nearest + (farthest - nearest) * torch.rand(*size, 1, generator=generator)
+        return (ways * lengths).to(pair.points_fixed)
+
     def _maps(self, pairs: Sequence[Pair]) -> tuple[list[FeatureMap], list[FeatureMap]]:
-        device = pairs[0].points.device.type
+        device = pairs[0].points_fixed.device.type
         with torch.autocast(device, torch.bfloat16):
             return (
                 self.encoder.maps([pair.mri for pair in pairs], "mri"),
@@ -288,8 +324,8 @@ class Run:
         shares = []
         for pair in held_out:
             (fixed,), (moving,) = self._maps([pair])
-            nearest = (moving.sample(pair.points) @ fixed.sample(pair.points).T).argmax(1)
-            error = (pair.points[nearest] - pair.points).norm(dim=1)
+            found = moving.sample(pair.points_moving) @ fixed.sample(pair.points_fixed).T
+            error = (pair.points_fixed[found.argmax(1)] - pair.points_fixed).norm(dim=1)
             shares.append(float((error < 5).float().mean()))
         return sum(shares) / max(len(shares), 1)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from CrossKEYLib.training.losses import info_nce, select_negatives, triplet
+from CrossKEYLib.training.losses import info_nce, position, select_negatives, triplet
 
 
 def unit(count: int, dims: int = 8, seed: int = 0) -> torch.Tensor:
@@ -177,3 +177,19 @@ def test_losses_of_an_empty_batch_are_zero() -> None:
     empty = torch.zeros(0, 8, requires_grad=True)
     assert info_nce(empty, empty, torch.zeros(0, 3)).item() == 0
     assert triplet(empty, empty, torch.zeros(0, dtype=torch.long)).item() == 0
+
+
+def test_position_against_its_closed_form_in_float64() -> None:
+    moving, fixed = unit(7, seed=1), unit(7, seed=2)
+    around = F.normalize(torch.randn(7, 5, 8, generator=torch.Generator().manual_seed(3)), dim=2)
+    own = (moving.double() * fixed.double()).sum(1) / 0.1
+    others = (around.double() @ moving.double()[:, :, None])[:, :, 0] / 0.1
+    wanted = (torch.logsumexp(torch.cat([own[:, None], others], 1), 1) - own).mean()
+    assert position(moving, fixed, around, 0.1).item() == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_position_falls_as_the_right_place_stands_out() -> None:
+    around = circle(40, 60)[None]
+    losses = [position(circle(0), circle(d), around).item() for d in (50, 30, 5)]
+    assert losses[0] > losses[1] > losses[2]
+    assert losses[2] < 0.1

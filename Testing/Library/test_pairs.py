@@ -11,6 +11,9 @@ from scipy.spatial.transform import Rotation
 from training_phantoms import ORIGIN, patient_of, small_patient, texture
 
 from CrossKEYLib import transform
+from CrossKEYLib.synthesis.deformation import Deformation
+from CrossKEYLib.synthesis.simulator import Simulation
+from CrossKEYLib.training import pairs as pairs_module
 from CrossKEYLib.training.pairs import BORDER_VOXELS, Pair, Patient, draw_pairs
 from CrossKEYLib.volume import Grid, Volume, gaussian
 
@@ -87,11 +90,38 @@ def test_common_points_show_the_same_content():
     """The ultrasound is the inverted MRI, so values at the points are opposed."""
     true, wrong = [], []
     for pair in pairs_of(small_patient(), 16, max_angle_deg=30.0, points=128):
-        both = torch.stack([pair.mri.sample(pair.points), pair.ius.sample(pair.points)])
+        both = torch.stack(
+            [pair.mri.sample(pair.points_fixed), pair.ius.sample(pair.points_moving)]
+        )
         true.append(rank_correlation(both[0], both[1]))
         wrong.append(rank_correlation(both[0], both[1].roll(1)))
     assert np.median(true) < -0.8
     assert abs(np.median(wrong)) < 0.2
+
+
+def test_points_of_a_deformed_pair_show_the_same_content(monkeypatch):
+    """The ultrasound shows the inverted MRI 5 mm beside its place; the points know that."""
+    patient, shift = small_patient(), torch.tensor([5.0, 0.0, 0.0])
+    beside = transform.from_parts(np.eye(3), -shift.numpy())
+    ius = patient.synthetic[0].moved(beside)
+    everywhere = transform.from_parts(400 * np.eye(3), [-200.0] * 3)
+    field = shift[:, None, None, None].expand(3, 2, 2, 2).contiguous()
+    made = Simulation(ius, deformation=Deformation(field, everywhere))
+    monkeypatch.setattr(pairs_module, "_drawn_ius", lambda *args, **options: made)
+    right, unaware = [], []
+    for pair in pairs_of(patient, 16, points=128):
+        assert torch.allclose(pair.points_fixed - pair.points_moving, shift, atol=1e-3)
+        fixed = pair.mri.sample(pair.points_fixed), pair.mri.sample(pair.points_moving)
+        right.append(rank_correlation(fixed[0], pair.ius.sample(pair.points_moving)))
+        unaware.append(rank_correlation(fixed[1], pair.ius.sample(pair.points_moving)))
+    assert np.median(right) < -0.75
+    assert abs(np.median(unaware)) < 0.3
+
+
+def shown_at_points(pair: Pair) -> torch.Tensor:
+    """``[2, N]``: what the MRI and the iUS show at the common points."""
+    fixed, moving = pair.mri.sample(pair.points_fixed), pair.ius.sample(pair.points_moving)
+    return torch.stack([fixed, moving])
 
 
 def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -101,9 +131,9 @@ def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def test_points_lie_inside_both_crops():
     for pair in pairs_of(small_patient()):
-        assert 16 <= len(pair.points) <= 64
-        for volume in (pair.mri, pair.ius):
-            ijk = transform.apply(volume.ras_to_ijk, pair.points)
+        assert 16 <= len(pair.points_fixed) <= 64
+        for volume, points in ((pair.mri, pair.points_fixed), (pair.ius, pair.points_moving)):
+            ijk = transform.apply(volume.ras_to_ijk, points)
             last = torch.tensor(volume.shape[::-1]) - 1
             tolerance = 1e-3
             assert bool((ijk >= BORDER_VOXELS - tolerance).all())
@@ -120,8 +150,8 @@ def test_crops_are_never_laid_alike(angle):
     pairs = pairs_of(small_patient(), 12, max_angle_deg=angle)
     shifts = []
     for pair in pairs:
-        in_mri = transform.apply(pair.mri.ras_to_ijk, pair.points)
-        in_ius = transform.apply(pair.ius.ras_to_ijk, pair.points)
+        in_mri = transform.apply(pair.mri.ras_to_ijk, pair.points_fixed)
+        in_ius = transform.apply(pair.ius.ras_to_ijk, pair.points_moving)
         shifts.append((in_mri - in_ius).mean(0))
         assert float(shifts[-1].norm()) > 0.5
     assert bool((torch.stack(shifts).std(0) > 2).all())
@@ -141,7 +171,7 @@ def test_the_generator_decides():
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.mri.array, b.mri.array)
         assert torch.equal(a.ius.array, b.ius.array)
-        assert torch.equal(a.points, b.points)
+        assert torch.equal(a.points_moving, b.points_moving)
     other = draw_pairs(
         small_patient(), torch.Generator().manual_seed(4), max_angle_deg=20, crop_mm=32.0
     )
@@ -157,7 +187,7 @@ def test_points_stay_in_the_brain_and_the_field_of_view():
     patient.anatomy.maps[3] = brain
     pairs = pairs_of(patient, max_angle_deg=10)
     assert pairs
-    points = torch.cat([pair.points for pair in pairs])
+    points = torch.cat([pair.points_moving for pair in pairs])
     assert float(points[:, 0].max()) < ORIGIN[0] + 24.5
     assert float(points[:, 1].min()) > ORIGIN[1] + 11
 
@@ -170,7 +200,11 @@ def test_an_ultrasound_in_mri_tones_shows_the_mri_in_its_own_field_of_view():
     def drawn(in_mri_tones: bool) -> tuple[float, torch.Tensor]:
         pairs = pairs_of(patient, 24, points=128, in_mri_tones=in_mri_tones)
         alike = [
-            abs(rank_correlation(pair.mri.sample(pair.points), pair.ius.sample(pair.points)))
+            abs(
+                rank_correlation(
+                    pair.mri.sample(pair.points_fixed), pair.ius.sample(pair.points_moving)
+                )
+            )
             for pair in pairs
         ]
         shown = [Grid.of(pair.ius).points()[pair.ius.array > 0][:, 0].max() for pair in pairs]
@@ -186,7 +220,7 @@ def test_salient_places_are_preferred():
     patient = small_patient()
     right = (Grid.of(patient.contrasts[0]).points()[..., 0] > ORIGIN[0] + 20).float()
     patient = replace(patient, saliency=patient.saliency.replaced(right))
-    points = torch.cat([pair.points for pair in pairs_of(patient, 12, max_angle_deg=0.0)])
+    points = torch.cat([pair.points_moving for pair in pairs_of(patient, 12, max_angle_deg=0.0)])
     assert float((points[:, 0] > ORIGIN[0] + 19.5).float().mean()) > 0.8
 
 

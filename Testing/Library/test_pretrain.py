@@ -191,5 +191,10 @@ def test_the_plan_of_the_bundled_model_is_well_formed(tmp_path):
             (tmp_path / image).touch()
     (tmp_path / "pretrain.yaml").write_text(text, encoding="utf-8")
     plan = read_plan(tmp_path / "pretrain.yaml")
-    assert [patient.name for patient in plan.patients] == ["p19", "p26", "colin27", "remind022"]
+    people = yaml.safe_load((CONFIGS / "people.yaml").read_text(encoding="utf-8"))["heads"]
+    assert sorted(patient.name for patient in plan.patients) == sorted(people["training"])
+    others = {*people["validation"], *people["test"]}
+    assert not others & {
+        part for patient in plan.patients for p in patient.images for part in p.parts
+    }
     assert plan.network == Model.load().encoder.config

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -25,7 +23,9 @@ from phantoms import ORIENTATIONS
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.evaluation.appearance import half_width
 from CrossKEYLib.synthesis.anatomy import Anatomy, read_anatomy
-from CrossKEYLib.synthesis.simulator import FOCUS_WIDTH_MM, Simulation, blob_map, simulate
+from CrossKEYLib.synthesis.deformation import Deformation
+from CrossKEYLib.synthesis.lesion import lesion_map
+from CrossKEYLib.synthesis.simulator import FOCUS_WIDTH_MM, Simulation, simulate
 from CrossKEYLib.synthesis.style import Style
 from CrossKEYLib.volume import Grid, Volume
 
@@ -104,7 +104,7 @@ def test_equal_seeds_give_equal_volumes(sheet_anatomy):
 
     a, b, c = drawn(3), drawn(3), drawn(4)
     assert torch.equal(a.volume.array, b.volume.array)
-    assert torch.equal(a.blobs, b.blobs)
+    assert [x.radius_mm for x in a.lesions] == [x.radius_mm for x in b.lesions]
     assert not torch.equal(a.volume.array, c.volume.array)
 
 
@@ -128,24 +128,67 @@ def test_spacing_is_kept_and_changes_no_place(sheet_anatomy, spacing):
     assert float(sheet_distance(brightest).mean()) < 1.5
 
 
-def test_blobs_are_where_they_are_said_to_be(plain_anatomy):
-    simulation = simulated(plain_anatomy, blob_count=5, blob_gain=6.0)
-    assert simulation.blobs.shape == (5, 4)
-    indicator = blob_map(simulation.blobs, Grid.of(simulation.volume).points())
+def test_spots_are_where_they_are_said_to_be(plain_anatomy):
+    simulation = simulated(plain_anatomy, blob_count=40, blob_gain=6.0)
+    assert len(simulation.lesions) == 40
+    indicator = lesion_map(simulation.lesions, Grid.of(simulation.volume).points())
     inside = simulation.volume.array > 0
     value = simulation.volume.array
     assert float(value[inside & (indicator > 0.8)].median()) > 0.1 + float(
         value[inside & (indicator < 0.01)].median()
     )
-    assert simulated(plain_anatomy).blobs.shape == (0, 4)
+    assert simulated(plain_anatomy).lesions == []
 
 
-def test_blob_map_against_closed_form():
-    blobs = torch.tensor([[10.0, 20.0, -5.0, 3.0], [30.0, 20.0, -5.0, 1.5]])
-    points = torch.tensor([[10.0, 20, -5], [13.0, 20, -5], [10.0, 20, 0], [30.0, 21.5, -5]])
-    expected = [1 / (1 + math.exp(-2 * t)) for t in (3.0, 0.0, -2.0, 0.0)]
-    assert torch.allclose(blob_map(blobs, points), torch.tensor(expected), atol=1e-5)
-    assert float(blob_map(blobs[:0], points).abs().max()) == 0
+@pytest.mark.parametrize(("level", "brighter"), [(3.0, True), (0.3, False)])
+def test_a_tumour_is_brighter_or_darker_than_tissue_as_its_style_says(
+    plain_anatomy, level, brighter
+):
+    made = simulated(plain_anatomy, seed=4, tumour_count=1, tumour_level=level, core_level=level)
+    (tumour,) = made.lesions
+    depth = tumour.depth_mm(Grid.of(made.volume).points())
+    value, shown = made.volume.array, made.volume.array > 0
+    inside, outside = value[shown & (depth > 2)].median(), value[shown & (depth < -4)].median()
+    assert bool(inside > outside + 0.05) == brighter
+    assert bool(inside < outside - 0.05) != brighter
+
+
+def test_echoes_are_drawn_out_behind_a_line_and_not_before_it(sheet_anatomy):
+    plain, drawn = (simulated(sheet_anatomy, tail=tail, tail_mm=4.0).volume for tail in (0.0, 0.9))
+    points, before = seen(plain)
+    after = seen(drawn)[1]
+    distance = sheet_distance(points)
+    beam = torch.as_tensor(probe_above().local_to_ras[:3, 2], dtype=torch.float32)
+    deeper = sheet_distance(points + 0.1 * beam) > distance
+    near = (distance > 1.5) & (distance < 3.5)
+    gain = after - before
+    assert float(gain[near & deeper].mean()) > 0.1
+    assert abs(float(gain[near & ~deeper].mean())) < 0.03
+
+
+def test_lines_that_the_mri_does_not_show_are_drawn_on_request(plain_anatomy):
+    for clutter, least, most in ((0.0, 0.0, 0.005), (1.0, 0.01, 0.5)):
+        value = seen(simulated(plain_anatomy, clutter=clutter).volume)[1]
+        share = float((value > value.median() + 0.2).float().mean())
+        assert least <= share < most
+
+
+def test_a_deformed_ultrasound_shows_tissue_where_its_deformation_says(sheet_anatomy):
+    """A shift of 6 mm, and the sheet is found 6 mm beside; carried to the MRI it is in place."""
+    grid = probe_above().grid(8.0)
+    shift = torch.tensor([6.0, 6.0, 6.0])[:, None, None, None].expand(3, *grid.shape).contiguous()
+    deformation = Deformation(shift, grid.ijk_to_ras)
+    made = simulate(
+        sheet_anatomy,
+        torch.Generator().manual_seed(0),
+        probe=probe_above(),
+        style=clear_style(),
+        deformation=deformation,
+    )
+    points, value = seen(made.volume, 12.0)
+    brightest = points[value >= value.quantile(0.98)]
+    assert float(sheet_distance(made.to_mri(brightest)).mean()) < 1.5
+    assert float(sheet_distance(brightest).mean()) > 3
 
 
 def lateral_width(image: torch.Tensor) -> float:

@@ -173,7 +173,7 @@ def swept(monkeypatch) -> Subject:
     places = grid.points()
     shown = torch.where(places[..., 1] > 110, places[..., 0] / 200, 0)
     volume = Volume(shown, grid.ijk_to_ras)
-    made = Simulation(volume, torch.zeros(0, 4))
+    made = Simulation(volume)
     monkeypatch.setattr("CrossKEYLib.training.views.simulate", lambda *given: made)
     monkeypatch.setattr("CrossKEYLib.training.views.toned", lambda ius: ius)
     monkeypatch.setattr("CrossKEYLib.training.views.gained", lambda image, *rest: image)
@@ -221,7 +221,7 @@ def test_ultrasound_needs_a_brain():
 
 
 def test_a_probe_that_sees_nothing_leaves_the_contrasts(swept, monkeypatch):
-    nothing = Simulation(Volume(torch.zeros(8, 8, 8), np.eye(4)), torch.zeros(0, 4))
+    nothing = Simulation(Volume(torch.zeros(8, 8, 8), np.eye(4)))
     monkeypatch.setattr("CrossKEYLib.training.views.simulate", lambda *given: nothing)
     views = draw_views(swept, replace(CONFIG, ultrasound_share=1.0), generator())
     assert views[1].image.amax() > 0
