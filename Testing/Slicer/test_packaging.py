@@ -65,10 +65,33 @@ def test_every_file_is_installed(installed):
     assert len(expected()) > 80
 
 
-def test_a_forgotten_file_is_noticed(tmp_path):
-    source = tmp_path / "source"
+def test_slicer_finds_the_module_where_it_looks(installed):
+    """Slicer takes the files directly in qt-scripted-modules for modules and searches no folder."""
+    folder = installed[0]
+    assert [path.name for path in folder.glob("*.py")] == ["CrossKEY.py"]
+    beside = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert beside == {"CrossKEYLib", "CrossKEYSlicer", "Resources"}
+
+
+def test_the_stand_in_for_slicers_macro_honours_a_folder_of_its_own(tmp_path):
+    """As the real macro does; with it nothing would be found, so the test above can fail."""
+    source = copied(tmp_path)
+    listing = source / "CrossKEY/CMakeLists.txt"
+    text = listing.read_text()
+    listing.write_text(text.replace("WITH_GENERIC_TESTS", "WITH_GENERIC_TESTS\n  WITH_SUBDIR"))
+    folder, _ = install(source, tmp_path / "build")
+    assert not list(folder.glob("*.py"))
+    assert (folder / "CrossKEY/CrossKEY.py").is_file()
+
+
+def copied(folder: Path) -> Path:
+    """A copy of what the extension is built from."""
     ignored = shutil.ignore_patterns(".*", "__pycache__", "Testing", "docs")
-    shutil.copytree(ROOT, source, ignore=ignored)
+    return Path(shutil.copytree(ROOT, folder / "source", ignore=ignored))
+
+
+def test_a_forgotten_file_is_noticed(tmp_path):
+    source = copied(tmp_path)
     listing = source / "CrossKEY/CMakeLists.txt"
     listing.write_text(listing.read_text().replace("  CrossKEYSlicer/chain.py\n", ""))
     folder, _ = install(source, tmp_path / "build")
