@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .runtime.threads import set_up_process
+
 if TYPE_CHECKING:
     from .atlas import carry_labels as carry_labels
     from .config import RegisterConfig as RegisterConfig
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from .volume import Volume as Volume
 
 __version__ = "0.1.0"
+
+set_up_process()  # before torch is loaded
 
 # Loaded on first use: torch takes a second to import, which `crosskey --help` need not wait for.
 _HOMES = {

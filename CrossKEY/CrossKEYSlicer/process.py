@@ -98,10 +98,6 @@ class WorkerProcess:
         paths = [library_folder(), environment.value("PYTHONPATH", "")]
         environment.insert("PYTHONPATH", os.pathsep.join(path for path in paths if path))
         environment.insert("PYTHONIOENCODING", "utf-8")
-        # Threads that spin long while they wait would take the processor from Slicer's own; a
-        # tenth of a millisecond spares most of the costly going to sleep.
-        environment.insert("OMP_WAIT_POLICY", "PASSIVE")
-        environment.insert("GOMP_SPINCOUNT", "30000")
         process.setProcessEnvironment(environment)
         # A stopped process may still have signals under way; they must not reach the next one.
         process.readyReadStandardOutput.connect(lambda *_: self._read(process))

@@ -16,6 +16,7 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 # its files that are listed by themselves.
 ORDER = [
     "errors",
+    "runtime",
     "allocator",
     "precision",
     "writing",
