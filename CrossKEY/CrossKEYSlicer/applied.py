@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from . import chain, result_nodes
-from .chain import Correction
+from . import chain, result_nodes, standing
+from .chain import CLOSE_MM, Correction
 from .parameters import CrossKEYParameters
 from .problem import Problem
-
-CLOSE_MM = 1e-6  # between a matrix and what a file or a copy of it holds
 
 
 def take(
@@ -28,19 +27,25 @@ def take(
     ius: vtkMRMLScalarVolumeNode,
     result: dict[str, Any],
 ) -> None:
-    """The worker's result into the scene; a refused one changes nothing but the verdict."""
+    """The worker's result into the scene. A refused one moves nothing, and what an earlier one
+    showed as its matches is taken away: it does not belong to the verdict."""
     matches = result.pop("matches")
     if result["accepted"]:
         apply(parameters, mri, ius, result["matrix_ras"], matches)
-    parameters.outcome = json.dumps(result)
+    else:
+        result_nodes.clear_matches(parameters)
+    parameters.judgedMri, parameters.judgedIus = mri, ius
+    parameters.outcome = json.dumps({**result, "judged": standing.judged(mri, ius)})
 
 
 def outcome(parameters: CrossKEYParameters) -> dict[str, Any]:
     """The last registration's report; empty before the first, and when what was accepted has been
-    taken out of the scene."""
+    taken out of the scene. ``outdated`` says why it does not hold for what is shown, if so."""
     report = json.loads(parameters.outcome) if parameters.outcome else {}
     gone = report.get("accepted") and in_place(parameters) is None
-    return {} if gone else report
+    if not report or gone:
+        return {}
+    return {**report, "outdated": standing.outdated(parameters, report)}
 
 
 def apply(
@@ -72,23 +77,53 @@ def in_place(parameters: CrossKEYParameters) -> Correction | None:
     return Correction.of(parameters.correction)
 
 
-def show(parameters: CrossKEYParameters, after: bool) -> None:
-    """The scene after registration, or as it was before."""
+def can_undo(parameters: CrossKEYParameters) -> bool:
+    """Whether the last registration has changed the scene; a refused one has not."""
+    return bool(outcome(parameters).get("accepted"))
+
+
+def moved_by_hand(parameters: CrossKEYParameters) -> bool:
+    """Whether a person has changed the matrix that the registration set."""
     correction = in_place(parameters)
-    if correction is not None:
-        matrix = correction.result if after else correction.former
-        chain.set_matrix(parameters.registeredTransform, matrix)
-        result_nodes.place_matches(parameters)
+    return correction is not None and (correction.by_hand or _by_hand(parameters)) is not None
+
+
+def _by_hand(parameters: CrossKEYParameters) -> list[list[float]] | None:
+    """The present matrix where it is neither that before nor that after registration."""
+    correction = in_place(parameters)
+    if correction is None:
+        return None
+    matrix = chain.matrix_of(parameters.registeredTransform)
+    known = (correction.former, correction.result, correction.after)
+    if any(np.allclose(matrix, one, atol=CLOSE_MM) for one in known):
+        return None
+    return matrix.tolist()
+
+
+def show(parameters: CrossKEYParameters, after: bool) -> None:
+    """The scene after registration, or as it was before. A matrix that a person has set since is
+    the state after, and comes back as such."""
+    correction = in_place(parameters)
+    if correction is None:
+        return
+    by_hand = _by_hand(parameters)
+    if by_hand is not None:
+        correction = replace(correction, by_hand=by_hand)
+        parameters.correction = correction.text()
+    matrix = correction.after if after else correction.former
+    chain.set_matrix(parameters.registeredTransform, matrix)
+    result_nodes.place_matches(parameters)
 
 
 def undo(parameters: CrossKEYParameters) -> None:
-    """Back to the transform before the registration, for good.
+    """Back to the transform before the registration, for good; what a person has changed in it
+    since goes too, which `undo_says` announces.
 
     Raises:
         Problem: there is none.
     """
     correction = in_place(parameters)
-    if correction is None:
+    if correction is None or not can_undo(parameters):
         raise Problem(_("There is no registration to undo."))
     chain.set_matrix(parameters.registeredTransform, correction.former)
     if not correction.attached:
@@ -97,13 +132,22 @@ def undo(parameters: CrossKEYParameters) -> None:
     result_nodes.place_matches(parameters)
 
 
+def undo_says(parameters: CrossKEYParameters) -> str:
+    """What Undo would do now."""
+    if not can_undo(parameters):
+        return _("There is no registration to undo.")
+    if moved_by_hand(parameters):
+        return _("Back to before the registration. What was changed by hand since is lost, too.")
+    return _("Back to before the registration.")
+
+
 def notice(parameters: CrossKEYParameters) -> None:
     """Tell before from after by the matrix itself, which the scene's own undo may have changed."""
     correction = in_place(parameters)
     if correction is None:
         return
     matrix = chain.matrix_of(parameters.registeredTransform)
-    for after, known in ((False, correction.former), (True, correction.result)):
+    for after, known in ((False, correction.former), (True, correction.after)):
         if np.allclose(matrix, known, atol=CLOSE_MM) and parameters.after != after:
             parameters.after = after
             break

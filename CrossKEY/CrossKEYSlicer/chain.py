@@ -21,6 +21,7 @@ from slicer.i18n import tr as _
 from .problem import Problem
 
 Matrix = np.ndarray
+CLOSE_MM = 1e-6  # between a matrix and what a file or a copy of it holds
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,20 @@ class Correction:
         former: the matrix before, identity when the correction was not in the chain.
         result: the matrix after.
         attached: whether the correction was in the chain before.
+        alignment: ``T_fixed_moving`` of the images that it brings about.
+        by_hand: the matrix that a person has set since, in place of the result; None without.
     """
 
     former: list[list[float]]
     result: list[list[float]]
     attached: bool
+    alignment: list[list[float]]
+    by_hand: list[list[float]] | None = None
+
+    @property
+    def after(self) -> list[list[float]]:
+        """The matrix of the state after registration: a person's own where there is one."""
+        return self.by_hand or self.result
 
     def text(self) -> str:
         return json.dumps(vars(self))
@@ -114,7 +124,8 @@ def apply(
     mri_to_above = between(mri.GetParentTransformNode(), above)
     result = mri_to_above @ T_fixed_moving @ np.linalg.inv(to_below)
     set_matrix(correction, result)
-    return Correction(former.tolist(), result.tolist(), attached)
+    alignment = np.asarray(T_fixed_moving, float)
+    return Correction(former.tolist(), result.tolist(), attached, alignment.tolist())
 
 
 def _insert(

@@ -6,11 +6,13 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
 from slicer.util import VTKObservationMixin
 
 from . import applied, landmark_results, result_nodes
 from .parameters import CrossKEYParameters
 
+MODIFIED = vtk.vtkCommand.ModifiedEvent
 PAUSE_MS = 50  # trackers report more often than anybody can see
 
 
@@ -21,7 +23,7 @@ class ResultFollower(VTKObservationMixin):
         super().__init__()
         self._parameters: CrossKEYParameters | None = None
         self._watched: tuple[Any, ...] = ()
-        self._in_place = False
+        self._standing: str | None = None
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(PAUSE_MS)
@@ -29,22 +31,31 @@ class ResultFollower(VTKObservationMixin):
 
     def follow(self, parameters: CrossKEYParameters) -> None:
         self._parameters = parameters
-        volumes = (parameters.registeredMri, parameters.registeredIus, parameters.foundTo)
+        volumes = (
+            parameters.registeredMri,
+            parameters.registeredIus,
+            parameters.judgedMri,
+            parameters.judgedIus,
+            parameters.foundTo,
+        )
         if volumes == self._watched:
             return
         self.removeObservers()
         self._watched = volumes
-        event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        node = slicer.vtkMRMLVolumeNode
+        # `arrayFromVolumeModified` tells of new voxels by the node's own event alone.
+        events = (node.TransformModifiedEvent, node.ImageDataModifiedEvent, MODIFIED)
         for volume in filter(None, dict.fromkeys(volumes)):
-            self.addObserver(volume, event, self._moved)
-        self._moved()
+            for event in events:
+                self.addObserver(volume, event, self._changed)
+        self._changed()
 
     def stop(self) -> None:
         self._timer.stop()
         self.removeObservers()
         self._watched, self._parameters = (), None
 
-    def _moved(self, *_args: Any) -> None:
+    def _changed(self, *_args: Any) -> None:
         if not self._timer.isActive():
             self._timer.start()
 
@@ -54,7 +65,7 @@ class ResultFollower(VTKObservationMixin):
             return
         result_nodes.place_matches(parameters)
         landmark_results.place(parameters)
-        in_place = applied.in_place(parameters) is not None
-        if in_place != self._in_place:
-            self._in_place = in_place
+        standing = applied.outcome(parameters).get("outdated")  # None without a verdict
+        if standing != self._standing:
+            self._standing = standing
             parameters.parameterNode.Modified()  # the verdict is another one now

@@ -77,7 +77,9 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     why = obstacle(landmark_search.check_images, parameters)
     ui.findButton.setEnabled(idle and not why)
     ui.findButton.setToolTip(why or _("Find the points in the other volume"))
-    ui.undoButton.setEnabled(idle and applied.in_place(parameters) is not None)
+    ui.undoButton.setEnabled(idle and applied.can_undo(parameters))
+    ui.undoButton.setToolTip(applied.undo_says(parameters))
+    ui.afterCheckBox.setEnabled(applied.can_undo(parameters))
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
     text, colour = _("General model; prepare this patient's MRI for a better one."), ""
     try:

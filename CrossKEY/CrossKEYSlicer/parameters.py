@@ -34,6 +34,7 @@ class CrossKEYParameters:
         foundFrom, foundTo: of the last finding, whatever has been chosen since.
         registeredMri, registeredIus, registeredTransform: of the last accepted registration,
             whatever has been chosen since.
+        judgedMri, judgedIus: of the last registration, accepted or not.
         outcome: report of the last registration, JSON.
         correction: the matrices before and after the accepted one, JSON; see `chain.Correction`.
     """
@@ -68,6 +69,8 @@ class CrossKEYParameters:
     registeredMri: slicer.vtkMRMLScalarVolumeNode
     registeredIus: slicer.vtkMRMLScalarVolumeNode
     registeredTransform: slicer.vtkMRMLLinearTransformNode
+    judgedMri: slicer.vtkMRMLScalarVolumeNode
+    judgedIus: slicer.vtkMRMLScalarVolumeNode
     mriKeypoints: slicer.vtkMRMLMarkupsFiducialNode
     iusKeypoints: slicer.vtkMRMLMarkupsFiducialNode
     inliers: slicer.vtkMRMLMarkupsFiducialNode

@@ -48,6 +48,20 @@ def show_matches(parameters: CrossKEYParameters, matches: dict[str, list]) -> No
     group(*(getattr(parameters, name) for name in (*POINT_SETS, "matchLines", "matchTable")))
 
 
+def clear_matches(parameters: CrossKEYParameters) -> None:
+    """Empty the nodes that an earlier registration has filled; they stay for the next."""
+    for name in POINT_SETS:
+        node = getattr(parameters, name)
+        if node is not None:
+            node.SetLocked(False)
+            node.RemoveAllControlPoints()
+            node.SetLocked(True)
+    if parameters.matchTable is not None:
+        parameters.matchTable.SetAndObserveTable(vtk.vtkTable())
+    if parameters.matchLines is not None:
+        parameters.matchLines.SetAndObservePolyData(vtk.vtkPolyData())
+
+
 def node_of(parameters: CrossKEYParameters, name: str, kind: str, title: str) -> Any:
     """The node kept under a parameter's name; a new one when there is none or it was deleted."""
     node = getattr(parameters, name)

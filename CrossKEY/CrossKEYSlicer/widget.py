@@ -13,6 +13,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from . import (
+    applied,
     install,
     landmark_results,
     landmark_search,
@@ -242,6 +243,10 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onUndo(self) -> None:
         with self.told():
+            if applied.moved_by_hand(self._parameters) and not self.ask(
+                applied.undo_says(self._parameters)
+            ):
+                return
             self.logic.undo()
             self.tell(_("The former transform is back."))
 

@@ -34,8 +34,17 @@ def verdict(outcome: dict[str, Any]) -> Saying:
         matches=outcome["n_matches"],
         confidence=outcome["confidence"],
     )
+    about = _("{ius} on {mri}, {time}").format(**outcome["judged"])
+    matches = f"{escape(about)}<br>{matches}"
+    expected = outcome["predicted_tre_mm"]
+    if outcome["outdated"]:
+        was = _("accepted, expected error {mm:.1f} mm").format(mm=expected)
+        was = was if outcome["accepted"] else _("refused")
+        title = _("OUTDATED: register again")
+        text = _("The result was: {was}.").format(was=was)
+        why = escape(outcome["outdated"])
+        return Saying(f"<b>{title}</b><br>{why} {text}<br>{matches}", AMBER)
     if outcome["accepted"]:
-        expected = outcome["predicted_tre_mm"]
         title = _("ACCEPTED: expected error {mm:.1f} mm").format(mm=expected)
         return Saying(f"<b>{title}</b><br>{matches}", GREEN)
     title = _("REFUSED: nothing was applied")

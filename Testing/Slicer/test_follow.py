@@ -71,6 +71,9 @@ def test_they_follow_a_volume_that_is_hung_elsewhere(panel, scene, volumes, wait
     ius.SetAndObserveTransformNodeID(parent)
     settle(app, wait)
     check_places(scene, panel.logic.parameters, mri, ius)
+    assert "was moved since" in panel.ui.verdictLabel.text
+    mri.SetAndObserveTransformNodeID(None)
+    settle(app, wait)
     assert "ACCEPTED" in panel.ui.verdictLabel.text
     assert panel.ui.undoButton.enabled
 
