@@ -12,53 +12,53 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .runtime.threads import set_up_process
+from .runtime.version import __version__
 
 if TYPE_CHECKING:
-    from .atlas import carry_labels as carry_labels
     from .config import RegisterConfig as RegisterConfig
     from .errors import CrossKEYError as CrossKEYError
-    from .files import read_transform as read_transform
-    from .files import write_transform as write_transform
-    from .keypoints import Keypoints as Keypoints
-    from .landmark_files import read_landmark_pairs as read_landmark_pairs
-    from .landmarks import propagate as propagate
-    from .landmarks import register_embedded as register_embedded
-    from .landmarks import similarity_map as similarity_map
-    from .model import Model as Model
-    from .registration import Registration as Registration
-    from .registration import register as register
-    from .sift3d import detect as detect
+    from .formats.landmarks import read_landmark_pairs as read_landmark_pairs
+    from .formats.transforms import read_transform as read_transform
+    from .formats.transforms import write_transform as write_transform
+    from .geometry.volume import Volume as Volume
+    from .keypoints.keypoints import Keypoints as Keypoints
+    from .keypoints.sift3d import detect as detect
+    from .landmarks.atlas import carry_labels as carry_labels
+    from .landmarks.embedding_registration import register_embedded as register_embedded
+    from .landmarks.propagate import propagate as propagate
+    from .landmarks.propagate import similarity_map as similarity_map
+    from .models.patient import Model as Model
+    from .models.universal import UniversalModel as UniversalModel
+    from .registration.pipeline import Registration as Registration
+    from .registration.pipeline import register as register
     from .synthesis.anatomy import read_anatomy as read_anatomy
     from .synthesis.simulator import simulate as simulate
-    from .training.prepare import prepare as prepare
-    from .universal import UniversalModel as UniversalModel
-    from .volume import Volume as Volume
+    from .training.patient.prepare import prepare as prepare
 
-__version__ = "0.1.0"
 
 set_up_process()  # before torch is loaded
 
 # Loaded on first use: torch takes a second to import, which `crosskey --help` need not wait for.
 _HOMES = {
     "CrossKEYError": "errors",
-    "Keypoints": "keypoints",
-    "Model": "model",
+    "Keypoints": "keypoints.keypoints",
+    "Model": "models.patient",
     "RegisterConfig": "config",
-    "Registration": "registration",
-    "UniversalModel": "universal",
-    "Volume": "volume",
-    "carry_labels": "atlas",
-    "detect": "sift3d",
-    "prepare": "training.prepare",
-    "propagate": "landmarks",
+    "Registration": "registration.pipeline",
+    "UniversalModel": "models.universal",
+    "Volume": "geometry.volume",
+    "carry_labels": "landmarks.atlas",
+    "detect": "keypoints.sift3d",
+    "prepare": "training.patient.prepare",
+    "propagate": "landmarks.propagate",
     "read_anatomy": "synthesis.anatomy",
-    "read_landmark_pairs": "landmark_files",
-    "read_transform": "files",
-    "register": "registration",
-    "register_embedded": "landmarks",
-    "similarity_map": "landmarks",
+    "read_landmark_pairs": "formats.landmarks",
+    "read_transform": "formats.transforms",
+    "register": "registration.pipeline",
+    "register_embedded": "landmarks.embedding_registration",
+    "similarity_map": "landmarks.propagate",
     "simulate": "synthesis.simulator",
-    "write_transform": "files",
+    "write_transform": "formats.transforms",
 }
 __all__ = [
     "CrossKEYError",

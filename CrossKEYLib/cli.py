@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__
-from .allocator import keep_freed_memory
 from .commands import benchmark, evaluate, images, landmark, register, train
 from .errors import CrossKEYError
+from .runtime.allocator import keep_freed_memory
+from .runtime.version import __version__
 
 FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 DEBUG = "CROSSKEY_DEBUG"

@@ -12,15 +12,15 @@ import torch
 
 from . import figures
 from .errors import InputError
-from .evaluation.metrics import target_errors
-from .landmark_files import read_landmark_pairs
-from .model import Model
-from .outputs import Stage, check_folder, together
-from .registration import Registration, register
-from .resources import resource
-from .scene import files_of, write_scene
-from .volume import Volume
-from .writing import write_json
+from .estimation.target_error import target_errors
+from .formats.atomic import write_json
+from .formats.landmarks import read_landmark_pairs
+from .formats.outputs import Stage, check_folder, together
+from .formats.scene import files_of, write_scene
+from .geometry.volume import Volume
+from .models.patient import Model
+from .registration.pipeline import Registration, register
+from .runtime.resources import resource
 
 PREPARED = "Models/demo-patient.pt"
 REPORT = "report.json"

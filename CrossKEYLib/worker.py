@@ -41,19 +41,20 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from . import __version__
-from .allocator import keep_freed_memory
 from .config import RegisterConfig
-from .embedded import EmbeddedImages
 from .errors import CrossKEYError, InputError
-from .evaluation.metrics import target_errors
-from .landmarks import check_inside
-from .model import Model, fingerprint, pick_device
-from .registration import Registration, register
-from .training.prepare import prepare_file
-from .training.train import Progress
-from .universal import UniversalModel
-from .volume import Volume
+from .estimation.target_error import target_errors
+from .geometry.volume import Volume
+from .landmarks.cache import EmbeddedImages
+from .landmarks.propagate import check_inside
+from .models.patient import Model, fingerprint
+from .models.universal import UniversalModel
+from .registration.pipeline import Registration, register
+from .runtime.allocator import keep_freed_memory
+from .runtime.device import pick_device
+from .runtime.progress import Progress
+from .runtime.version import __version__
+from .training.patient.prepare import prepare_file
 
 Send = Callable[[dict[str, Any]], None]
 

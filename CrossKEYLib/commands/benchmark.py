@@ -68,10 +68,10 @@ def benchmark(
     threads: Threads = None,
 ) -> int:
     """Register many misplaced starts, peers included; an interrupted run goes on when repeated."""
-    from .. import outputs
     from ..evaluation.benchmark import OURS, plan, run
-    from ..model import Model
-    from ..progress import display
+    from ..formats import outputs
+    from ..models.patient import Model
+    from ..runtime.progress import display
 
     chosen, sizes = _methods(methods), _levels(levels)
     outputs.check_folder(output)
@@ -108,7 +108,7 @@ def _methods(text: str) -> list[str]:
 
 def _levels(text: str | None) -> list[str]:
     """Raises InputError: an unknown level."""
-    from ..evaluation.starts import ARBITRARY, LEVELS
+    from ..evaluation.misplacements import ARBITRARY, LEVELS
 
     known = {name.replace(" ", ""): name for name in (*LEVELS, ARBITRARY)}
     if text is None:
@@ -163,9 +163,10 @@ def _cases(
 
 def _write(output: Path, outcomes: list[dict]) -> None:
     """Tables and plots from the outcomes, together."""
-    from .. import figures, outputs
+    from .. import figures
     from ..evaluation import benchmark_figure
     from ..evaluation.benchmark_tables import tables
+    from ..formats import outputs
 
     text = tables(outcomes)
     written = [output / TABLES]

@@ -33,7 +33,7 @@ def machine(device: str, threads: int | None = None) -> torch.device:
     """
     import torch
 
-    from ..model import pick_device
+    from ..runtime.device import pick_device
 
     if threads is not None:
         torch.set_num_threads(threads)

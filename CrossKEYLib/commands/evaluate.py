@@ -12,7 +12,7 @@ from ..errors import InputError
 from .common import DONE, Json, say, say_json
 
 if TYPE_CHECKING:
-    from ..transform import Matrix
+    from ..geometry.transform import Matrix
 
 
 def evaluate(
@@ -32,9 +32,9 @@ def evaluate(
         raise InputError("give either --report or --transform, one of them")
     import numpy as np
 
-    from ..evaluation.metrics import target_errors
-    from ..files import read_transform
-    from ..landmark_files import read_landmark_pairs
+    from ..estimation.target_error import target_errors
+    from ..formats.landmarks import read_landmark_pairs
+    from ..formats.transforms import read_transform
 
     matrix = read_transform(transform) if transform is not None else _reported(report)
     before = np.eye(4) if initial is None else read_transform(initial)

@@ -14,8 +14,8 @@ from .common import DONE, Contrasts, Device, Json, Seed, Threads, machine, say, 
 if TYPE_CHECKING:
     import torch
 
+    from ..geometry.volume import Volume
     from ..synthesis.anatomy import Anatomy
-    from ..volume import Volume
 
 MOST_DRAWS = 20  # a probe may by chance see next to nothing
 
@@ -48,12 +48,13 @@ def keypoints(
     as_json: Json = False,
 ) -> int:
     """Find SIFT3D keypoints and write them as a point list for 3D Slicer."""
-    from .. import outputs
-    from ..landmark_files import write_markups
-    from ..progress import display
-    from ..sift3d import detect
+    from ..formats import outputs
+    from ..formats.landmarks import write_markups
+    from ..geometry.intensity import rescaled
+    from ..geometry.volume import Volume
+    from ..keypoints.sift3d import detect
+    from ..runtime.progress import display
     from ..synthesis.anatomy import brain_mask
-    from ..volume import Volume, rescaled
 
     outputs.check_file(output, (".mrk.json",))
     place = machine(device, threads)
@@ -91,11 +92,11 @@ def synthesize(
     """Simulate volumes from an MRI, in its world: synthetic_001.nii.gz and so on."""
     import torch
 
-    from .. import outputs
-    from ..progress import display
+    from ..formats import outputs
+    from ..geometry.volume import Volume
+    from ..runtime.progress import display
     from ..synthesis.anatomy import read_anatomy
     from ..synthesis.pseudo_ct import pseudo_ct
-    from ..volume import Volume
 
     outputs.check_folder(output)
     place = machine(device, threads)
@@ -120,8 +121,8 @@ def synthesize(
 
 def _simulated(anatomy: Anatomy, generator: torch.Generator, spacing_mm: float) -> Volume:
     """One volume with a field of view that is worth registering, as long as chance allows."""
-    from ..plausibility import SMALLEST_IUS_ML, filled_ml
     from ..synthesis.simulator import simulate
+    from ..trust.plausibility import SMALLEST_IUS_ML, filled_ml
 
     for _ in range(MOST_DRAWS):
         volume = simulate(anatomy, generator, spacing_mm=spacing_mm).volume

@@ -12,7 +12,7 @@ import typer
 from .common import DONE, Device, Json, Threads, machine, say, say_json
 
 if TYPE_CHECKING:
-    from ..fixed_point import Located
+    from ..landmarks.fixed_point import Located
 
 COLOUR = (0.55, 0.9, 0.35)
 
@@ -44,12 +44,12 @@ def landmark(
     as_json: Json = False,
 ) -> int:
     """Find points of one image in another: landmarks, or lesions to follow."""
-    from .. import outputs
-    from ..landmark_files import read_markups, write_markups
-    from ..landmarks import propagate
-    from ..progress import display
-    from ..universal import UniversalModel
-    from ..volume import Volume
+    from ..formats import outputs
+    from ..formats.landmarks import read_markups, write_markups
+    from ..geometry.volume import Volume
+    from ..landmarks.propagate import propagate
+    from ..models.universal import UniversalModel
+    from ..runtime.progress import display
 
     outputs.check_file(output, (".mrk.json",))
     place = machine(device, threads)

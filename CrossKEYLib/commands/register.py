@@ -13,9 +13,9 @@ from .common import DONE, REFUSED, Device, Json, Seed, Threads, machine, say, sa
 
 if TYPE_CHECKING:
     from ..demo import Demo
-    from ..registration import Registration
-    from ..transform import Matrix
-    from ..volume import Volume
+    from ..geometry.transform import Matrix
+    from ..geometry.volume import Volume
+    from ..registration.pipeline import Registration
 
 
 class Kind(str, Enum):
@@ -48,13 +48,13 @@ def register(
     as_json: Json = False,
 ) -> int:
     """Register an ultrasound to its MRI. Exit status 3 when the result cannot be trusted."""
-    from .. import outputs
     from ..config import RegisterConfig
-    from ..files import read_transform
-    from ..model import Model
-    from ..progress import display
-    from ..registration import register as run
-    from ..volume import Volume
+    from ..formats import outputs
+    from ..formats.transforms import read_transform
+    from ..geometry.volume import Volume
+    from ..models.patient import Model
+    from ..registration.pipeline import register as run
+    from ..runtime.progress import display
 
     outputs.check_file(output, (".tfm", ".txt"))
     outputs.check_file(report, (".json",))
@@ -93,7 +93,7 @@ def demo(
 ) -> int:
     """Register the bundled sample case and leave transform, report, figures and scene."""
     from ..demo import run
-    from ..progress import display
+    from ..runtime.progress import display
 
     place = machine(device, threads)
     with display() as shown:
@@ -111,9 +111,9 @@ def _write(
     before: Matrix | None,
 ) -> list[Path]:
     """Everything that was asked for, together; returns the files."""
-    from ..files import write_transform
-    from ..outputs import together
-    from ..writing import write_json
+    from ..formats.atomic import write_json
+    from ..formats.outputs import together
+    from ..formats.transforms import write_transform
 
     written = []
     with together() as stage:

@@ -9,22 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import (
-    DONE,
-    Contrasts,
-    Device,
-    Json,
-    Seed,
-    Threads,
-    machine,
-    say,
-    say_json,
-)
+from .common import DONE, Contrasts, Device, Json, Seed, Threads, machine, say, say_json
 
 if TYPE_CHECKING:
-    from ..model import Model
-    from ..training.rounds import Round
-    from ..universal import UniversalModel
+    from ..models.patient import Model
+    from ..models.universal import UniversalModel
+    from ..training.universal.rounds import Round
 
 Minutes = Annotated[float, typer.Option(help="Time for training.", min=0.01)]
 Output = Annotated[Path, typer.Option(help="Model to write, .pt.")]
@@ -49,8 +39,8 @@ def prepare(
     threads: Threads = None,
 ) -> int:
     """Train a patient's own model before surgery. An interrupted run goes on when repeated."""
-    from ..progress import display
-    from ..training.prepare import prepare_file
+    from ..runtime.progress import display
+    from ..training.patient.prepare import prepare_file
 
     place = machine(device, threads)
     with display() as shown:
@@ -96,13 +86,13 @@ def pretrain(
     threads: Threads = None,
 ) -> int:
     """Train a general model on many patients; on several GPUs through torchrun."""
-    from .. import outputs
-    from ..model import Model
-    from ..progress import display
-    from ..training.checkpoint import checkpoint_beside
-    from ..training.pretrain import pretrain as run
-    from ..training.pretrain_universal import pretrain_universal
-    from ..universal import UniversalModel
+    from ..formats import outputs
+    from ..formats.checkpoint import checkpoint_beside
+    from ..models.patient import Model
+    from ..models.universal import UniversalModel
+    from ..runtime.progress import display
+    from ..training.patient.pretrain import pretrain as run
+    from ..training.universal.pretrain import pretrain_universal
 
     outputs.check_file(output, (".pt",))
     checkpoint = checkpoint_beside(output)
@@ -145,9 +135,9 @@ def train(
     threads: Threads = None,
 ) -> int:
     """Train the published patch descriptor on the published data layout."""
-    from .. import outputs
-    from ..progress import display
-    from ..training.published import train as run
+    from ..formats import outputs
+    from ..runtime.progress import display
+    from ..training.published.train import train as run
 
     outputs.check_file(output, (".pt",))
     place = machine(device, threads)
@@ -171,10 +161,10 @@ def run_test(
     as_json: Json = False,
 ) -> int:
     """Test a patch descriptor on the published data layout: precision and matching score."""
-    from .. import outputs
-    from ..progress import display
-    from ..training.published_evaluation import evaluate as run
-    from ..writing import write_json
+    from ..formats import outputs
+    from ..formats.atomic import write_json
+    from ..runtime.progress import display
+    from ..training.published.evaluation import evaluate as run
 
     outputs.check_file(output, (".json",))
     place = machine(device, threads)

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import transform
 from ..errors import InputError
-from ..volume import Grid, Volume, sample_channels
+from ..geometry import transform
+from ..geometry.filters import sample_channels
+from ..geometry.volume import Grid, Volume
 
 MODALITIES = ("mri", "ius")
 Padding = Literal["zeros", "replicate"]

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .. import transform
 from ..errors import InputError
-from ..volume import Volume
+from ..geometry import transform
+from ..geometry.volume import Volume
 
 DIRECTIONS = {
     "R": (1.0, 0.0, 0.0),

@@ -16,9 +16,9 @@ from torch import nn
 
 from ..config import ResNetConfig
 from ..errors import ModelError
-from ..volume import Volume
+from ..formats.weights import load_state, read_weights
+from ..geometry.volume import Volume
 from .patches import axes_rotation, normalise, sample_patches
-from .weights import load_state, read_weights
 
 # The release reads NIfTI samples stored towards L, P, S and swaps the first two axes.
 PUBLISHED_AXES = "PLS"

@@ -24,9 +24,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .. import transform
-from ..hounsfield import windowed
-from ..volume import Grid, Volume, gaussian, rescaled, sample_channels
+from ..geometry import transform
+from ..geometry.ct import windowed
+from ..geometry.filters import gaussian, sample_channels
+from ..geometry.intensity import rescaled
+from ..geometry.volume import Grid, Volume
 from .dense import FeatureMap
 
 STRIDES = (2, 8, 4)  # voxels of the input per cell of the fine, coarse and semantic head

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .descriptor_score import DescriptorField, Evidence
 from .feature_metric import FeatureFit, refine_features
-from .field import DescriptorField, Evidence
 from .kabsch import affine, kabsch
 from .locate import locate
 from .ransac import estimate_rigid

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from .. import transform
 from ..config import FeatureMetricConfig
 from ..descriptors.dense import FeatureMap
-from ..transform import Matrix
-from ..volume import gaussian
+from ..geometry import transform
+from ..geometry.filters import gaussian
+from ..geometry.transform import Matrix
 
 _STEP_CELLS = 0.5  # over which features are differentiated
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-6, 1e3

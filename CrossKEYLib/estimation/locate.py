@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from ..config import EstimateConfig
-from .field import Evidence
+from .descriptor_score import Evidence
 from .ransac import affine_from, estimate_rigid, result_of
 from .result import RigidResult
 

@@ -15,7 +15,7 @@ import torch
 
 from ..config import EstimateConfig
 from ..errors import EstimationError
-from ..transform import Matrix
+from ..geometry.transform import Matrix
 from .kabsch import affine, kabsch, kabsch_of_sums, products
 from .result import RigidResult
 from .triplets import deck, draw_triplets, solve_triplets

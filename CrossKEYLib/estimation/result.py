@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..transform import Matrix
+from ..geometry.transform import Matrix
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import transform
 from ..config import RegisterConfig
 from ..errors import EstimationError, InputError
-from ..model import Model
-from ..registration import register
-from ..transform import Matrix
-from ..volume import Volume
-from ..writing import write_json
+from ..estimation.target_error import landmark_fit, target_errors
+from ..formats.atomic import write_json
+from ..geometry import transform
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
+from ..models.patient import Model
+from ..registration.pipeline import register
 from .cases import FOREIGN, Case, Images
-from .metrics import landmark_fit, matching_precision, target_errors
+from .metrics import matching_precision
+from .misplacements import start_of
 from .peers.registry import PEERS
-from .starts import start_of
 
 OURS = "crosskey"
 METHODS = (OURS, *PEERS)

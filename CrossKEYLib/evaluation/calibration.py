@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
 
-from ..confidence import confidence_of, reasons_against
 from ..config import TrustConfig
+from ..trust.confidence import confidence_of, reasons_against
 
 SUCCESS_MM = 3.0
 BINS = 5  # of confidence, equally wide; more would hold next to nothing each

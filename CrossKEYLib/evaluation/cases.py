@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
-from ..files import NIFTI, TEXT_HEADER
-from ..landmark_files import read_landmark_pairs
-from ..plausibility import SMALLEST_IUS_ML, filled_ml
+from ..formats.landmarks import read_landmark_pairs
+from ..formats.volumes import NIFTI, TEXT_HEADER
+from ..geometry.volume import Grid, Volume
 from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.probe import Probe
 from ..synthesis.simulator import simulate
 from ..synthesis.style import Style
-from ..volume import Grid, Volume
+from ..trust.plausibility import SMALLEST_IUS_ML, filled_ml
 
 REAL, SIMULATED, FOREIGN = "real", "simulated", "foreign"
 EMPTIED = "emptied"  # in the name of a simulated iUS whose side of the head was

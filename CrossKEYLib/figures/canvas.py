@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 
-from ..transform import Matrix
-from ..volume import Volume, rescaled
-from ..writing import whole
+from ..formats.atomic import whole
+from ..geometry.intensity import rescaled
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
 
 STEP_MM = 0.4  # between the samples of a picture
 MARGIN_MM = 8.0  # shown around the field of view

@@ -15,9 +15,9 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from scipy.spatial import ConvexHull
 
-from .. import transform
-from ..transform import Matrix
-from ..volume import Volume
+from ..geometry import transform
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
 from .canvas import (
     IUS_COLOUR,
     MARGIN_MM,

@@ -12,9 +12,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from .. import transform
-from ..transform import Matrix
-from ..volume import Volume, rescaled
+from ..geometry import transform
+from ..geometry.intensity import rescaled
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
 from .canvas import (
     IUS_COLOUR,
     MRI_COLOUR,

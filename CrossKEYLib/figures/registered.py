@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..transform import Matrix
-from ..volume import Volume
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
 from .canvas import PLANES, Pair, Plane, frame, grey, outline, styled
 
 FAR_MM = 30.0  # beyond this the planes of the other pose would miss the iUS

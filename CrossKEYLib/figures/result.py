@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from ..registration import Registration
-from ..transform import Matrix
-from ..volume import Volume
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
+from ..registration.pipeline import Registration
 from .matched import matches, matches_3d
 from .places import keypoints
 from .registered import checkerboard, overlay

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from ..errors import InputError
-from ..transform import Matrix
-from ..volume import Grid, Volume, gaussian, rescaled, thinned
+from ..geometry.filters import gaussian
+from ..geometry.intensity import rescaled, thinned
+from ..geometry.transform import Matrix
+from ..geometry.volume import Grid, Volume
 
 CREST_MM = 0.7  # half width of the bright line that the middle of a thin fluid becomes
 RIDGE_MM = 0.8  # scale (Gaussian sigma) at which thin structure is looked for

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .. import transform
-from ..transform import Matrix
-from ..volume import Grid, gaussian, sample_channels
+from ..geometry import transform
+from ..geometry.filters import gaussian, sample_channels
+from ..geometry.transform import Matrix
+from ..geometry.volume import Grid
 from .probe import Probe
 
 STEP_MM = 4.0  # of the grid that holds the displacements; they change over 15 mm or more

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from .. import transform
-from ..volume import Grid
+from ..geometry import transform
+from ..geometry.volume import Grid
 from .anatomy import Anatomy
 
 

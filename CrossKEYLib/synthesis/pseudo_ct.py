@@ -14,7 +14,9 @@ import torch
 from scipy import ndimage
 
 from ..errors import InputError
-from ..volume import Grid, Volume, gaussian, rescaled
+from ..geometry.filters import gaussian
+from ..geometry.intensity import rescaled
+from ..geometry.volume import Grid, Volume
 from .anatomy import Anatomy, read_anatomy
 
 AIR_HU, FAT_HU, MUSCLE_HU, TISSUE_HU, FLUID_HU = -1000.0, -80.0, 50.0, 34.0, 6.0

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .. import transform
-from ..volume import Volume, gaussian, sample_channels
+from ..geometry import transform
+from ..geometry.filters import gaussian, sample_channels
+from ..geometry.volume import Volume
 from .anatomy import Anatomy, gradient_magnitude, second_differences
 from .deformation import Deformation
 from .lesion import Lesion, draw_lesions, lesion_map

@@ -15,16 +15,16 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from CrossKEYLib import transform
 from CrossKEYLib.config import SiftConfig
-from CrossKEYLib.files import read_volume, write_volume
-from CrossKEYLib.sift3d import detect
+from CrossKEYLib.formats.atomic import write_json
+from CrossKEYLib.formats.volumes import read_volume, write_volume
+from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.keypoints.sift3d import detect
 from CrossKEYLib.synthesis.anatomy import Anatomy, read_anatomy
 from CrossKEYLib.synthesis.probe import Probe
 from CrossKEYLib.synthesis.simulator import simulate
 from CrossKEYLib.synthesis.style import Style
-from CrossKEYLib.volume import Volume
-from CrossKEYLib.writing import write_json
 
 FOLDER = Path(__file__).parent
 SEED = 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from CrossKEYLib.allocator import keep_freed_memory
+from CrossKEYLib.runtime.allocator import keep_freed_memory
 
 keep_freed_memory()  # as the commands do, or the suite takes far longer
 

@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from registered import TRUTH, outcome, pair
-from training_phantoms import small_encoder, texture
-from universal_phantoms import settled_model
+from phantoms.registered import TRUTH, outcome, pair
+from phantoms.training import small_encoder, texture
+from phantoms.universal import settled_model
 
-from CrossKEYLib import cli, transform
-from CrossKEYLib.files import read_transform, write_transform
-from CrossKEYLib.landmark_files import read_markups, write_markups
-from CrossKEYLib.model import Model
-from CrossKEYLib.sift3d import detect
-from CrossKEYLib.volume import Volume, rescaled
+from CrossKEYLib import cli
+from CrossKEYLib.formats.landmarks import read_markups, write_markups
+from CrossKEYLib.formats.transforms import read_transform, write_transform
+from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.intensity import rescaled
+from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.keypoints.sift3d import detect
+from CrossKEYLib.models.patient import Model
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["demo", "prepare", "register", "keypoints", "synthesize", "landmark", "evaluate"]
@@ -68,7 +70,7 @@ def registering(files, tmp_path, monkeypatch):
     """Arguments of ``register`` where the work itself is replaced."""
 
     def choose(result):
-        monkeypatch.setattr("CrossKEYLib.registration.register", lambda *a, **k: result)
+        monkeypatch.setattr("CrossKEYLib.registration.pipeline.register", lambda *a, **k: result)
         given = ["--mri", files / "mri.nii.gz", "--ius", files / "ius.nii.gz"]
         given += ["--model", files / "model.pt", "--output", tmp_path / "out.tfm"]
         return [*given, "--report", tmp_path / "out.json", "--figures", tmp_path / "new" / "fig"]
@@ -192,7 +194,9 @@ def test_a_failed_figure_leaves_nothing(registering, tmp_path, monkeypatch, caps
 
 def test_outputs_are_checked_before_the_work(registering, tmp_path, monkeypatch, capsys):
     arguments = registering(outcome())
-    monkeypatch.setattr("CrossKEYLib.registration.register", lambda *a, **k: pytest.fail("worked"))
+    monkeypatch.setattr(
+        "CrossKEYLib.registration.pipeline.register", lambda *a, **k: pytest.fail("worked")
+    )
     base = ["register", *arguments]
     for option, value, message in [
         ("--output", tmp_path / "none" / "a.tfm", "folder does not exist"),
@@ -221,7 +225,7 @@ def test_internal_error_is_one_line_and_says_how_to_learn_more(registering, monk
     def fail(*arguments, **options):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("CrossKEYLib.registration.register", fail)
+    monkeypatch.setattr("CrossKEYLib.registration.pipeline.register", fail)
     assert cli.main(["register", *arguments]) == 1
     complained = capsys.readouterr().err
     assert complained.count("\n") == 1
@@ -363,7 +367,7 @@ def test_prepare(files, tmp_path, monkeypatch, capsys):
         options["checkpoint"].write_text("so far")
         return Model(small_encoder().eval(), options["name"], history={"steps": 5})
 
-    monkeypatch.setattr("CrossKEYLib.training.prepare.prepare", fake)
+    monkeypatch.setattr("CrossKEYLib.training.patient.prepare.prepare", fake)
     ready = tmp_path / "ready"
     ready.mkdir()
     pair()[1].write(ready / "s.nii.gz")

@@ -10,15 +10,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from registered import outcome
+from phantoms.registered import outcome
 
-from CrossKEYLib import demo, transform
+from CrossKEYLib import demo
 from CrossKEYLib.cli import main
-from CrossKEYLib.evaluation.metrics import target_errors
-from CrossKEYLib.files import read_transform
-from CrossKEYLib.landmark_files import read_landmark_pairs
-from CrossKEYLib.resources import resource
-from CrossKEYLib.volume import Volume
+from CrossKEYLib.estimation.target_error import target_errors
+from CrossKEYLib.formats.landmarks import read_landmark_pairs
+from CrossKEYLib.formats.transforms import read_transform
+from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.runtime.resources import resource
 
 CASE = resource("SampleData")
 TRUTH = np.array(json.loads((CASE / "truth.json").read_text())["matrix_ras"])

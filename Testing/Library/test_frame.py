@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from CrossKEYLib.errors import InputError
-from CrossKEYLib.resources import SUMS, resource
+from CrossKEYLib.runtime.resources import SUMS, resource
 
 ROOT = Path(__file__).parents[2]
 LISTED = re.search(
@@ -62,7 +62,9 @@ def test_every_bundled_model_is_small_listed_and_as_listed():
 def test_a_damaged_model_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "Resources" / "Models"
     folder.mkdir(parents=True)
-    monkeypatch.setattr("CrossKEYLib.resources.__file__", str(tmp_path / "CrossKEYLib" / "r.py"))
+    monkeypatch.setattr(
+        "CrossKEYLib.runtime.resources.__file__", str(tmp_path / "CrossKEYLib" / "runtime" / "r.py")
+    )
     for name in (SUMS, "uae.pt"):
         (folder / name).write_bytes((ROOT / "Resources" / "Models" / name).read_bytes())
     assert resource("Models/uae.pt") == folder / "uae.pt"
@@ -75,5 +77,7 @@ def test_a_damaged_model_is_refused(tmp_path, monkeypatch):
 
 def test_resource_in_an_installed_package(tmp_path, monkeypatch):
     (tmp_path / "CrossKEYLib" / "Resources" / "Models").mkdir(parents=True)
-    monkeypatch.setattr("CrossKEYLib.resources.__file__", str(tmp_path / "CrossKEYLib" / "r.py"))
+    monkeypatch.setattr(
+        "CrossKEYLib.runtime.resources.__file__", str(tmp_path / "CrossKEYLib" / "runtime" / "r.py")
+    )
     assert resource("Models") == tmp_path / "CrossKEYLib" / "Resources" / "Models"

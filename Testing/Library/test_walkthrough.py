@@ -13,10 +13,10 @@ import pytest
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
-from CrossKEYLib.evaluation.metrics import target_errors
-from CrossKEYLib.files import read_transform
-from CrossKEYLib.landmark_files import read_landmark_pairs
-from CrossKEYLib.resources import resource
+from CrossKEYLib.estimation.target_error import target_errors
+from CrossKEYLib.formats.landmarks import read_landmark_pairs
+from CrossKEYLib.formats.transforms import read_transform
+from CrossKEYLib.runtime.resources import resource
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "docs" / "walkthrough.ipynb"

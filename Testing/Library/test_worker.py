@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_phantoms import texture
+from phantoms.training import texture
 
-from CrossKEYLib import transform
-from CrossKEYLib.landmark_files import read_landmark_pairs
-from CrossKEYLib.resources import resource
-from CrossKEYLib.volume import Volume
+from CrossKEYLib.formats.landmarks import read_landmark_pairs
+from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.runtime.resources import resource
 
 ROOT = Path(__file__).parents[2]
 MRI, IUS = (str(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from ...errors import EstimationError, InputError
-from ...transform import Matrix
-from ...volume import Volume
+from ...geometry.transform import Matrix
+from ...geometry.volume import Volume
 from .images import Geometry, Pair, from_itk
 
 INSTALL = "ANTs is not installed; run: pip install antspyx"

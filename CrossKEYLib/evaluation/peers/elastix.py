@@ -16,8 +16,8 @@ import SimpleITK as sitk
 import torch
 
 from ...errors import EstimationError, InputError
-from ...transform import Matrix
-from ...volume import Volume
+from ...geometry.transform import Matrix
+from ...geometry.volume import Volume
 from .images import Geometry, Pair, from_itk
 
 INSTALL = "elastix is not installed; run: pip install itk-elastix"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ... import transform
-from ...transform import Matrix
-from ...volume import Grid, Volume, sample_channels
+from ...geometry import transform
+from ...geometry.filters import sample_channels
+from ...geometry.transform import Matrix
+from ...geometry.volume import Grid, Volume
 from .images import Pair
 
 

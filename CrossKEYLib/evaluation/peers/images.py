@@ -9,11 +9,12 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from ... import transform
 from ...errors import InputError
-from ...files import LPS_RAS
-from ...transform import Matrix
-from ...volume import Grid, Volume, rescaled
+from ...formats.transforms import LPS_RAS
+from ...geometry import transform
+from ...geometry.intensity import rescaled
+from ...geometry.transform import Matrix
+from ...geometry.volume import Grid, Volume
 
 RIM_MM = 1.0  # kept off the border of the field of view, where samples mix with the empty outside
 

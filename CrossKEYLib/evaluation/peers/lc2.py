@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from ...lc2 import explained
-from ...transform import Matrix
-from ...volume import Volume, box_mean
+from ...geometry.filters import box_mean
+from ...geometry.transform import Matrix
+from ...geometry.volume import Volume
+from ...trust.lc2 import explained
 from .grids import Overlay, gradient_magnitude, overlap_factor
 from .images import Pair
 from .search import SearchConfig, register_by

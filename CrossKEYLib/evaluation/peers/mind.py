@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 
 from ...descriptors.mind import self_similarity
-from ...transform import Matrix
-from ...volume import Volume, box_mean
+from ...geometry.filters import box_mean
+from ...geometry.transform import Matrix
+from ...geometry.volume import Volume
 from .grids import Overlay, overlap_factor
 from .images import Pair
 from .search import SearchConfig, register_by

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 import torch
 
 from ...errors import EstimationError
-from ...transform import Matrix
-from ...volume import Volume
+from ...geometry.transform import Matrix
+from ...geometry.volume import Volume
 from .images import LPS_RAS, Pair, from_itk, to_sitk
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...transform import Matrix
-from ...volume import Volume
+from ...geometry.transform import Matrix
+from ...geometry.volume import Volume
 from . import ants, elastix, lc2, mind, mutual_information
 
 Register = Callable[[Volume, Volume, int], Matrix]  # MRI, iUS, seed -> T_fixed_moving, RAS mm

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from ... import transform
-from ...transform import Matrix
-from ...volume import Volume
+from ...geometry import transform
+from ...geometry.transform import Matrix
+from ...geometry.volume import Volume
 from .images import Pair
 
 Similarity = Callable[[Matrix], float]  # of T_fixed_moving; larger is better

@@ -1,0 +1,168 @@
+"""How well a whole image agrees with a transform, not only its best matches.
+
+Nearest neighbours keep one answer a point and lose the rest. Where most of them are wrong, the
+descriptors still tell right from wrong places on average: at the true transform the similarity
+between each iUS point and the MRI at the place it lands on is raised for nearly all points.
+Summed over thousands of points that singles out the true one among the candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
+
+from ..geometry import transform
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
+from ..runtime.precision import short_products
+
+_STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4))  # mm, degrees
+_TRIES = 160  # per step
+_ELITE = 10  # of the tries, averaged
+_TABLE_ELEMENTS = 250_000_000  # similarities kept, a byte each
+_TILE_ELEMENTS = 2_000_000  # places looked up, or similarities computed, at once
+_CLIP = 4.0  # standard scores beyond this count no more
+_LEVELS = 31  # to one standard deviation, so that the clipped scores fit into a byte
+
+
+class DescriptorField:
+    """Described points of the fixed image, looked up by place.
+
+    Args:
+        points: ``[M, 3]`` RAS mm, at least ``spacing_mm`` from each other.
+        descriptors: ``[M, D]`` unit norm.
+        spacing_mm: edge of a cell; a place takes the descriptor of the point in its cell.
+    """
+
+    def __init__(
+        self, points: torch.Tensor, descriptors: torch.Tensor, spacing_mm: float = 2.0
+    ) -> None:
+        self.descriptors = descriptors
+        self.spacing_mm = spacing_mm
+        self.origin = points.amin(0) - 1.5 * spacing_mm
+        cells = self.cells(points)
+        self.last = cells.amax(0) + 1  # the first and last cells along each axis stay empty
+        size, device = tuple((self.last + 1).tolist()), points.device
+        self.index = torch.full(size, len(points), dtype=torch.int32, device=device)
+        self.index[tuple(cells.T)] = torch.arange(len(points), dtype=torch.int32, device=device)
+
+    def cells(self, points: torch.Tensor) -> torch.Tensor:
+        """Which cell ``[..., 3]`` RAS ``points [..., 3]`` lie in; outside ones may be negative."""
+        return torch.floor((points - self.origin) / self.spacing_mm).long()
+
+    def landing(self, points: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+        """Index ``[N, H]`` (int32) of the described point on which each ``T_fixed_moving
+        [H, 4, 4]`` puts each moving point ``[N, 3]``; M where none is. As `lookup` after moving
+        the points, with the steps in between left out."""
+        into = torch.eye(4, dtype=torch.float64) / self.spacing_mm
+        into[:3, 3] = -self.origin.double().cpu() / self.spacing_mm
+        maps = (into @ matrices.cpu().double())[:, :3].permute(2, 1, 0).flatten(1).to(points)
+        places = torch.addmm(maps[3], points, maps[:3]).view(len(points), 3, -1)
+        return self._found(places.unbind(1))
+
+    def lookup(self, points: torch.Tensor) -> torch.Tensor:
+        """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where is none."""
+        return self._found(((points - self.origin) / self.spacing_mm).unbind(-1)).long()
+
+    def _found(self, places: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Index (int32) of the described point at places counted in cells, along k, j and i."""
+        # What is below zero ends in the first cell, which is empty like the last.
+        k, j, i = (
+            place.clamp(0, last).int()
+            for place, last in zip(places, self.last.tolist(), strict=True)
+        )
+        _, size_j, size_i = self.index.shape
+        cells = k.mul_(size_j).add_(j).mul_(size_i).add_(i)
+        return self.index.flatten().index_select(0, cells.flatten()).view(cells.shape)
+
+    def similarity(self, descriptor: torch.Tensor) -> Volume:
+        """Cosine, -1 to 1, of every place to ``descriptor [D]`` (unit norm), as an image of one
+        voxel per cell; 0 where no described point is."""
+        values = F.pad(self.descriptors @ descriptor, (0, 1))
+        edge, origin = self.spacing_mm, self.origin.cpu().double().numpy()
+        centred = transform.from_parts(edge * np.eye(3), origin + edge / 2)
+        return Volume(values[self.index.long()].permute(2, 1, 0), centred)
+
+
+class Evidence:
+    """Moving points held against a field: how well the descriptors agree at a transform.
+
+    Every similarity between a moving point and a place is computed once, here; scoring a
+    transform then only reads them. They are standardised for each moving point over all of the
+    fixed image, so that a transform which says nothing scores zero.
+
+    Args:
+        field: of the fixed image.
+        points: ``[N, 3]`` RAS mm, moving; evenly thinned when their table would be too large.
+        descriptors: ``[N, D]`` unit norm.
+    """
+
+    def __init__(
+        self, field: DescriptorField, points: torch.Tensor, descriptors: torch.Tensor
+    ) -> None:
+        count = len(field.descriptors)
+        stride = max(1, -(-len(points) * count // _TABLE_ELEMENTS))
+        self.field, self.points = field, points[::stride]
+        self.rows = torch.arange(len(self.points), dtype=torch.int32, device=points.device)
+        size = (len(self.points), count + 1)  # the last column: where no point is
+        self.table = torch.empty(size, dtype=torch.int8, device=points.device)
+        self.table[:, -1] = 0
+        descriptors = descriptors[::stride]
+        # Mean and variance of a point's similarities follow from two moments of the fixed side.
+        mean = descriptors @ field.descriptors.mean(0)
+        second = field.descriptors.T @ field.descriptors / count
+        variance = ((descriptors @ second) * descriptors).sum(1) - mean.square()
+        scale = _LEVELS * variance.clamp_min(1e-12).rsqrt()
+        scaled, shift, most = descriptors * scale[:, None], mean * scale, _CLIP * _LEVELS
+        step = max(1, min(count, _TILE_ELEMENTS // len(self.points)))
+        room = scaled.new_empty(len(scaled) * step)  # for one tile after the other
+        for start in range(0, count, step):
+            part = field.descriptors[start : start + step]
+            tile = room[: len(scaled) * len(part)].view(len(scaled), len(part))
+            with short_products():
+                similarity = torch.addmm(shift[:, None], scaled, part.T, beta=-1, out=tile)
+            self.table[:, start : start + len(part)] = similarity.clamp_(-most, most).round_()
+
+    def __call__(self, matrices: torch.Tensor) -> torch.Tensor:
+        """Mean standard score ``[H]`` of the points under ``T_fixed_moving [H, 4, 4]`` (RAS mm);
+        points that land outside of all fixed points count zero. A `ransac.Judge`."""
+        offsets, table, found = self.rows * self.table.shape[1], self.table.flatten(), []
+        for part in matrices.split(max(1, _TILE_ELEMENTS // len(self.points))):
+            # Point by point, so that all that is read of a point's row is read at once.
+            places = self.field.landing(self.points, part) + offsets[:, None]
+            levels = table.index_select(0, places.flatten()).view(places.shape)
+            found.append(levels.float().mean(0) / _LEVELS)
+        return torch.cat(found)
+
+    def at(self, matrix: Matrix) -> float:
+        """The score of one transform."""
+        return float(self(torch.from_numpy(matrix)[None]))
+
+    def part(self, mask: torch.Tensor) -> Evidence:
+        """The same with some of the moving points, bool ``[N]``."""
+        part = copy(self)
+        part.points, part.rows = self.points[mask], self.rows[mask]
+        return part
+
+    def refined(self, matrix: Matrix, generator: torch.Generator) -> Matrix:
+        """Climb from ``matrix`` (rigid) to the nearby transform of best score.
+
+        Random rigid steps about the middle of the points, ever smaller; the mean of the best few
+        is the next place to search around. Sampling needs no gradient of a lookup table.
+        """
+        centre = self.points.double().mean(0).cpu().numpy()
+        for translation_mm, angle_deg in _STEPS:
+            noise = torch.randn(_TRIES, 6, generator=generator, dtype=torch.float64).numpy()
+            noise[0] = 0
+            tries = transform.steps_about(centre, noise, translation_mm, angle_deg)
+            scores = self(torch.from_numpy(matrix @ tries)).cpu()
+            best = scores.topk(_ELITE).indices.numpy()
+            turn = Rotation.from_matrix(tries[best, :3, :3]).mean().as_matrix()
+            shift = translation_mm * noise[best, 3:].mean(0)
+            matrix = matrix @ transform.about(centre, turn, shift)
+        return matrix

@@ -1,0 +1,95 @@
+"""Dense features of both images around one transform, and their alignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from ..config import FeatureMetricConfig
+from ..descriptors.dense import FeatureMap
+from ..geometry import transform
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
+from . import FeatureFit, refine_features
+
+_REPEATS = 3  # descriptions of the iUS after the first, at most
+_SETTLED_MM = 0.1  # a fit that moves it less has settled
+
+
+class Features(Protocol):
+    """Dense features of one MRI, and of an iUS as it is laid over it.
+
+    Attributes:
+        settings: that suit them.
+    """
+
+    @property
+    def settings(self) -> FeatureMetricConfig: ...
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        """Of the MRI, and of a toned iUS ``laid`` in its world, around RAS ``places [N, 3]``."""
+        ...
+
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        """Where features are compared, ``[M, 3]`` RAS mm in the iUS: at its salient points
+        ``[N, 3]``, or wherever these features say something."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Dense features of both images as a transform lays one on the other; they serve every
+    transform within some mm and degrees of it.
+
+    Attributes:
+        fixed, moving: maps, each in its image's world.
+        points: ``[N, 3]`` RAS mm in the iUS, where they are compared.
+        settings: that suit these features.
+    """
+
+    fixed: FeatureMap
+    moving: FeatureMap
+    points: torch.Tensor
+    settings: FeatureMetricConfig
+
+    @classmethod
+    def of(cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix) -> Compared:
+        """Describe a toned iUS as ``T_fixed_moving`` lays it, so that both images are seen in one
+        orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
+        points = features.samples(ius, salient)
+        fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
+        moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
+        return cls(fixed, moving, points, features.settings)
+
+    def refined(self, matrix: Matrix, proven: FeatureFit | None = None) -> FeatureFit:
+        """Improve ``T_fixed_moving`` (4x4, RAS mm); ``proven`` as in `refine_features`."""
+        return refine_features(self.fixed, self.moving, self.points, matrix, self.settings, proven)
+
+
+def aligned(
+    features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
+) -> tuple[Compared, FeatureFit]:
+    """Align features from ``T_fixed_moving`` on, and again as each fit lays the iUS until that
+    settles: features of a turned image are not those of the image, turned.
+
+    Args:
+        features: of the MRI.
+        ius: toned.
+        salient: ``[N, 3]`` RAS mm in its field of view.
+        matrix: 4x4, RAS mm, within some mm and degrees.
+
+    Returns:
+        The features as last seen, and the fit; what it gains is judged in the first.
+    """
+    seen = Compared.of(features, ius, salient, matrix)
+    fit = seen.refined(matrix)
+    if fit:
+        for _ in range(_REPEATS):
+            laid = fit.matrix
+            seen = Compared.of(features, ius, salient, laid)
+            fit = seen.refined(laid, fit)
+            if transform.way_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
+                break
+    return seen, fit

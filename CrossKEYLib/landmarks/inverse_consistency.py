@@ -1,0 +1,68 @@
+"""Registration forth and back: a check that needs no truth.
+
+Registering an image to another and the other to the image are two searches with nothing in common
+but the anatomy. Where they agree both are nearly always right (docs/rounds.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..geometry import transform
+from ..geometry.foreground import shown_points
+from ..geometry.transform import Matrix
+from ..geometry.volume import Grid, Volume
+from ..models.universal import UniversalModel
+from .embedding_registration import register_embedded
+
+REACH_MM = 20.0  # around where an image was laid, for the way back
+SAMPLES = 500  # points over which the two ways are compared
+
+
+@dataclass(frozen=True, eq=False)
+class BothWays:
+    """A registration, and how far to trust it.
+
+    Attributes:
+        matrix: ``T_fixed_moving``, 4x4, RAS mm; None when nothing was found.
+        disagreement_mm: mean distance between the way forth and the way back over what the moving
+            image shows; infinite when one of them was not found.
+    """
+
+    matrix: Matrix | None
+    disagreement_mm: float
+
+
+def register_both_ways(
+    fixed: Volume,
+    moving: Volume,
+    model: UniversalModel,
+    *,
+    transform_kind: Literal["rigid", "affine"] = "rigid",
+    seed: int = 0,
+) -> BothWays:
+    """`landmarks.register_embedded`, and from what it found back again.
+
+    Raises:
+        InputError: an image is constant.
+    """
+    forth = register_embedded(fixed, moving, model, transform=transform_kind, seed=seed).matrix
+    if forth is None:
+        return BothWays(None, np.inf)
+    near = _emptied_beyond(fixed, moving.moved(forth))
+    back = register_embedded(moving, near, model, transform=transform_kind, seed=seed + 1).matrix
+    if back is None:
+        return BothWays(forth, np.inf)
+    points = shown_points(moving, SAMPLES, seed)
+    there, again = (transform.apply(m, points) for m in (forth, transform.invert(back)))
+    return BothWays(forth, float((there - again).norm(dim=1).mean()))
+
+
+def _emptied_beyond(fixed: Volume, laid: Volume) -> Volume:
+    """The fixed image near the box of another: a sweep would hardly be found by all of a head."""
+    near = laid.holds(Grid.of(fixed).points(fixed.device), -REACH_MM)
+    return fixed.replaced(torch.where(near, fixed.array, fixed.array.amin()))

@@ -1,0 +1,194 @@
+"""What the universal embedding is for: the same place found again in another image.
+
+One marked example per landmark is enough, for another patient, another time point or another
+contrast: `propagate` takes landmarks of an atlas, or the centre of a lesion at an earlier visit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..config import EstimateConfig, MatchConfig
+from ..descriptors.uae import Embedding
+from ..errors import InputError
+from ..geometry.volume import Volume
+from ..models.described import Described
+from ..models.universal import UniversalModel
+from .fixed_point import FixedPointConfig, Located, Survey, fixed_point, nearest, survey_images
+
+SPARSE_MM = 4.0  # between the fixed image's places in the first pass, which searches everywhere
+Method = Literal["fixed_point", "nearest"]
+
+
+@dataclass(frozen=True)
+class LandmarkConfig:
+    """Similarity, search and registration."""
+
+    fine_weight: float = 1.0  # of the heads' cosines in the similarity, which is their mean
+    coarse_weight: float = 1.0
+    semantic_weight: float = 0.5
+    fixed_point: FixedPointConfig = field(default_factory=FixedPointConfig)
+    keypoints: int = 3000  # of the moving image, for registration
+    passes: int = 2  # the last ones embed the moving image as the estimate before lays it
+    capture_radius_mm: float = 15.0  # around that estimate
+    # An embedding changes slowly from place to place: none leads by much, and many are needed.
+    match: MatchConfig = field(
+        default_factory=lambda: MatchConfig(
+            cycle_tolerance_mm=5.0, rank="similarity", max_matches=1500
+        )
+    )
+    estimate: EstimateConfig = field(default_factory=EstimateConfig)
+
+
+def propagate(
+    from_volume: Volume,
+    to_volume: Volume,
+    points: torch.Tensor,
+    model: UniversalModel | None = None,
+    *,
+    method: Method = "fixed_point",
+    config: LandmarkConfig | None = None,
+) -> Located:
+    """Find the places of one image in another; of any two patients, times and contrasts.
+
+    Args:
+        from_volume: image in which the points are known.
+        to_volume: image in which they are sought. Oriented alike to within about 30 degrees, as
+            images with a true patient orientation are.
+        points: ``[N, 3]`` RAS mm in ``from_volume``: landmarks, or centres of lesions to follow.
+        model: the bundled one when missing.
+        method: fixed points (arXiv 2311.15111), or the nearest neighbour alone.
+        config: weights of the heads and settings of the search.
+
+    Returns:
+        ``points [N, 3]`` RAS mm in ``to_volume``, ``scores [N]``, ``spreads [N]`` mm.
+
+    Raises:
+        InputError: an image is constant, or a point lies outside of ``from_volume``.
+    """
+    model, config = model or UniversalModel.load(), config or LandmarkConfig()
+    check_inside(from_volume, points)
+    here, there = model.embed(from_volume), model.embed(to_volume)
+    return locate_points(here, there, points, method=method, config=config)
+
+
+def locate_points(
+    here: Embedding,
+    there: Embedding,
+    points: torch.Tensor,
+    *,
+    method: Method = "fixed_point",
+    config: LandmarkConfig | None = None,
+) -> Located:
+    """`propagate` between images that are embedded already."""
+    return EmbeddedPair(here, there, config or LandmarkConfig()).locate(points, method)
+
+
+def similarity_map(
+    here: Embedding, there: Embedding, point: torch.Tensor, config: LandmarkConfig | None = None
+) -> Volume:
+    """How similar every place of an image is to one point (RAS mm ``[3]``) of another.
+
+    Returns:
+        Mean cosine of the heads, -1 to 1, on the grid of the fine head; 0 outside the image.
+    """
+    return EmbeddedPair(here, there, config or LandmarkConfig()).similarity_map(point)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedPair:
+    """Two embedded images. What does not depend on the points is computed at the first question
+    and kept, so that further questions are answered several times faster.
+
+    Attributes:
+        here: the image in which points are known.
+        there: the image in which they are sought.
+    """
+
+    here: Embedding
+    there: Embedding
+    config: LandmarkConfig = field(default_factory=LandmarkConfig)
+
+    @cached_property
+    def _here(self) -> Described:
+        return places(self.here, self.config)
+
+    @cached_property
+    def _there(self) -> Described:
+        return places(self.there, self.config)
+
+    @cached_property
+    def _survey(self) -> Survey:
+        settings = self.config.fixed_point
+        return survey_images(self._here, self._there, settings, self.here.spacing_mm)
+
+    def locate(self, points: torch.Tensor, method: Method = "fixed_point") -> Located:
+        """Find points ``[N, 3]``, RAS mm; see `propagate`."""
+        points = points.to(self.here.fine.device, torch.float32)
+        described, spacing = vectors(self.here, points, self.config), self.here.spacing_mm
+        if method == "nearest":
+            return nearest(points, described, self._here, self._there, spacing)
+        if method != "fixed_point":
+            raise InputError(f"method {method!r} is unknown; use fixed_point or nearest")
+        settings = self.config.fixed_point
+        return fixed_point(
+            points, described, self._here, self._there, settings, spacing, self._survey
+        )
+
+    def similarity_map(self, point: torch.Tensor) -> Volume:
+        """See the function of the same name."""
+        point = point.reshape(1, 3).to(self.here.fine.device, torch.float32)
+        (wanted,) = vectors(self.here, point, self.config)
+        array = torch.zeros(self.there.filled.shape, device=self.there.fine.device)
+        array[self.there.filled] = (self._there.descriptors @ wanted).float()
+        return Volume(array, self.there.affine(2))
+
+
+def check_inside(volume: Volume, points: torch.Tensor) -> None:
+    """Refuse points that the volume does not show.
+
+    Raises:
+        InputError: a point lies outside of the grid.
+    """
+    ijk = np.asarray(points.cpu(), float) @ volume.ras_to_ijk[:3, :3].T + volume.ras_to_ijk[:3, 3]
+    last = np.array(volume.shape[::-1]) - 1
+    outside = ((ijk < -0.5) | (ijk > last + 0.5)).any(1)
+    if outside.any():
+        number = int(outside.argmax())
+        shown = ", ".join(f"{x:.1f}" for x in points[number].tolist())
+        raise InputError(f"point {number + 1} ({shown}) RAS mm lies outside of its image")
+
+
+def vectors(embedding: Embedding, points: torch.Tensor, config: LandmarkConfig) -> torch.Tensor:
+    """One unit vector ``[N, D]`` for each point; its cosine is the weighted mean of the heads'."""
+    weights = torch.tensor([config.fine_weight, config.coarse_weight, config.semantic_weight])
+    roots = (weights / weights.sum()).sqrt().tolist()
+    heads = zip(embedding.at(points), roots, strict=True)
+    return torch.cat([root * head for head, root in heads if root > 0], 1)
+
+
+def places(embedding: Embedding, config: LandmarkConfig) -> Described:
+    """All cells of the fine head within the image, described."""
+    kji = embedding.filled.nonzero().float()
+    matrix = torch.as_tensor(embedding.affine(2), dtype=torch.float32, device=kji.device)
+    points = kji.flip(1) @ matrix[:3, :3].T + matrix[:3, 3]
+    parts = [vectors(embedding, part, config) for part in points.split(200_000)]
+    return Described(points, torch.cat(parts))
+
+
+def _thinned(table: Described, spacing_mm: float) -> Described:
+    """One place per cube of ``spacing_mm``."""
+    cubes = torch.floor(table.points / spacing_mm).long()
+    cubes = cubes - cubes.amin(0)
+    size = cubes.amax(0) + 1
+    key = (cubes[:, 0] * size[1] + cubes[:, 1]) * size[2] + cubes[:, 2]
+    order = key.argsort(stable=True)
+    first = torch.ones(len(key), dtype=torch.bool, device=key.device)
+    first[1:] = key[order][1:] != key[order][:-1]
+    kept = order[first]
+    return Described(table.points[kept], table.descriptors[kept])

@@ -1,0 +1,23 @@
+"""Points of one image with their descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Keypoints of one image with their descriptors.
+
+    Attributes:
+        points: ``[N, 3]`` RAS mm.
+        descriptors: ``[N, D]`` unit norm.
+    """
+
+    points: torch.Tensor
+    descriptors: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)

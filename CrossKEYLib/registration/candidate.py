@@ -1,0 +1,97 @@
+"""One attempt at a registration: descriptors, matches, and the transform that they led to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from ..estimation import DescriptorField, Evidence, FeatureFit, RigidResult
+from ..estimation.feature_pair import Compared
+from ..estimation.matching import Matches, Prior
+from ..estimation.ransac import result_of
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
+from ..models.described import Described
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The MRI, its described places, and the same looked up by place."""
+
+    mri: Volume
+    described: Described
+    field: DescriptorField
+
+    @classmethod
+    def of(cls, mri: Volume, described: Described, spacing_mm: float = 2.0) -> Target:
+        field = DescriptorField(described.points, described.descriptors, spacing_mm)
+        return cls(mri, described, field)
+
+    def thinned(self, most: int) -> Target:
+        """Every other place along each axis, until at most this many are left."""
+        if len(self.described) <= most:
+            return self
+        kept = (self.field.cells(self.described.points) % 2 == 0).all(1)
+        few = Described(self.described.points[kept], self.described.descriptors[kept])
+        return Target.of(self.mri, few, 2 * self.field.spacing_mm).thinned(most)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What is to be registered.
+
+    Attributes:
+        target: the MRI.
+        raw: iUS as it was given.
+        ius: the same with its tones evened out, which is what gets described.
+        points: ``[N, 3]`` RAS mm, of the iUS, in an order in which the first few do for all.
+        prior: a start.
+    """
+
+    target: Target
+    raw: Volume
+    ius: Volume
+    points: torch.Tensor
+    prior: Prior | None
+
+    def thinned(self, most_fixed: int, most_moving: int) -> Pair:
+        """The same with fewer places of the MRI and fewer points of the iUS."""
+        few, some = self.target.thinned(most_fixed), self.points[:most_moving]
+        return replace(self, target=few, points=some)
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """The iUS described in one orientation, and what its matches with the MRI led to.
+
+    Attributes:
+        pair: what was matched.
+        moving: described points of the iUS.
+        matches: rows (fixed, moving).
+        evidence: all similarities of the two, to score transforms by.
+        result: the transform.
+        seen: self-similarities of both images, where the refinement made them.
+    """
+
+    pair: Pair
+    moving: Described
+    matches: Matches
+    evidence: Evidence
+    result: RigidResult
+    seen: tuple[Compared, FeatureFit] | None = None
+
+    @cached_property
+    def score(self) -> float:
+        """How well the descriptors agree at the transform; minus infinity without one."""
+        matrix = self.result.matrix
+        return -np.inf if matrix is None else self.evidence.at(matrix)
+
+    def with_matrix(self, matrix: Matrix, threshold_mm: float) -> Attempt:
+        """The same with another ``T_fixed_moving``; without a transform where too few matches lie
+        within ``threshold_mm``."""
+        a, b = self.matches.indices.T
+        matched = self.pair.target.described.points[a], self.moving.points[b]
+        return replace(self, result=result_of(matrix, *matched, threshold_mm))

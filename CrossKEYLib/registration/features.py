@@ -1,0 +1,150 @@
+"""What dense features add to a registration: a gate for its matches, and a last refinement.
+
+The universal embedding (`universal.py`) knows roughly where in the head a place lies, which a small
+patch does not say: matches that it finds absurd can be left out. And the fine features of either
+network can be aligned directly (`estimation/feature_metric.py`) once the images lie nearly right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..config import FeatureMetricConfig, RegisterConfig
+from ..descriptors.dense import DenseEncoder, FeatureMap
+from ..descriptors.mind import self_similarity
+from ..descriptors.uae import Embedding
+from ..errors import InputError
+from ..estimation.feature_pair import Features
+from ..estimation.matching import Matches
+from ..geometry import transform
+from ..geometry.intensity import rescaled
+from ..geometry.volume import Grid, Volume
+from ..keypoints.sampling import interior_points
+from ..models.described import Described
+from ..models.patient import Model
+from ..models.universal import UniversalModel
+
+FEATURES = ("none", "crosskey", "uae", "mind")
+_LEARNED = FeatureMetricConfig()
+# Blurred, self-similarities say where tissue is busy, and no longer where its borders lie.
+_SHARP = FeatureMetricConfig(levels_mm=(0.0,), iterations=8)
+_REFERENCE = 2000  # places of the MRI that a match is compared with
+
+
+@dataclass(frozen=True, eq=False)
+class PatchFeatures:
+    """Those of the registration's own encoder; ``mri`` is scaled to [0, 1]."""
+
+    encoder: DenseEncoder
+    mri: Volume
+    settings: FeatureMetricConfig = _LEARNED
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        return (
+            self.encoder.map_around(self.mri, places, "mri"),
+            self.encoder.map_around(laid, places, "ius"),
+        )
+
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        return salient
+
+
+@dataclass(frozen=True, eq=False)
+class SelfSimilarities:
+    """MIND-SSC, for which nothing was trained; one number a voxel says little, so many count."""
+
+    mri: Volume
+    spacing_mm: float = 1.0
+    margin_mm: float = 8.0
+    settings: FeatureMetricConfig = _SHARP
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        grid = Grid.around(places.cpu().numpy(), self.spacing_mm, self.margin_mm)
+        fixed, moving = (
+            FeatureMap(self_similarity(volume.resample(grid).array), grid.ijk_to_ras)
+            for volume in (self.mri, laid)
+        )
+        return fixed, moving
+
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        return interior_points(ius)  # near the rim the patches would see it
+
+
+@dataclass(frozen=True, eq=False)
+class Companion:
+    """The universal embedding of one MRI."""
+
+    model: UniversalModel
+    mri: Embedding
+    settings: FeatureMetricConfig = _LEARNED
+
+    @classmethod
+    def of(cls, model: UniversalModel, mri: Volume) -> Companion:
+        return cls(model, model.embed(mri))
+
+    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
+        return self.mri.fine_map(), self.model.embed(laid).fine_map()
+
+    def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
+        return salient
+
+    def gated(
+        self,
+        matches: Matches,
+        fixed: Described,
+        moving: Described,
+        ius: Volume,
+        rotation: np.ndarray,
+        share: float,
+    ) -> Matches:
+        """The matches whose ends look alike coarsely.
+
+        Args:
+            matches: rows (fixed, moving).
+            fixed: described places of the MRI.
+            moving: described points of the iUS.
+            ius: toned.
+            rotation: 3x3 that orients it much as the MRI is.
+            share: of the MRI that may look more like the iUS there than the matched place does;
+                of wrong matches about this share passes.
+        """
+        a, b = matches.indices.T
+        turn = transform.from_parts(rotation, np.zeros(3))
+        laid = self.model.embed(ius.moved(turn))
+        wanted = laid.at(transform.apply(turn, moving.points[b]))[1]
+        every = max(1, len(fixed) // _REFERENCE)
+        elsewhere = wanted @ self.mri.at(fixed.points[::every])[1].T
+        own = (wanted * self.mri.at(fixed.points[a])[1]).sum(1, keepdim=True)
+        kept = (elsewhere > own).float().mean(1) <= share
+        return Matches(matches.indices[kept], matches.scores[kept])
+
+
+def wants_universal(config: RegisterConfig) -> bool:
+    """Whether a stage asks for the universal embedding."""
+    return config.refine == "uae" or config.gate_share < 1
+
+
+def check_settings(config: RegisterConfig, model: Model) -> None:
+    """Refuse settings that the model cannot serve.
+
+    Raises:
+        InputError: unknown features, or dense ones of an encoder that has none.
+    """
+    if config.refine not in FEATURES:
+        raise InputError(f"refine must be one of {FEATURES}, got {config.refine!r}")
+    if config.refine == "crosskey" and not isinstance(model.encoder, DenseEncoder):
+        raise InputError("refine 'crosskey' needs a dense encoder, this model describes patches")
+
+
+def features_of(kind: str, mri: Volume, model: Model, companion: Companion | None) -> Features:
+    """The features that `RegisterConfig.refine` names; see `check_settings`."""
+    if kind == "uae":
+        assert companion is not None
+        return companion
+    if kind == "mind":
+        return SelfSimilarities(mri)
+    assert isinstance(model.encoder, DenseEncoder)
+    return PatchFeatures(model.encoder, rescaled(mri))

@@ -1,0 +1,367 @@
+"""iUS and MRI -> rigid transform and how far to trust it: the whole pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from ..config import EstimateConfig, RegisterConfig
+from ..estimation import Evidence, locate
+from ..estimation.feature_pair import aligned
+from ..estimation.matching import Matches, Prior, match
+from ..geometry.intensity import rescaled, toned
+from ..geometry.transform import Matrix, nearest_rotation
+from ..geometry.volume import Volume
+from ..keypoints.sampling import moving_points
+from ..models.described import Described
+from ..models.patient import Model, describe_brain
+from ..models.universal import ULTRASOUND, UniversalModel
+from ..runtime.resources import resource
+from ..runtime.version import __version__
+from ..synthesis.anatomy import brain_mask
+from ..trust.assess import Trust, assess
+from ..trust.lc2 import intensity_margin
+from ..trust.mind_margin import structure_margin
+from ..trust.plausibility import check_pair
+from .candidate import Attempt, Pair, Target
+from .features import Companion, SelfSimilarities, check_settings, features_of, wants_universal
+
+Progress = Callable[[str], None]
+
+_CLEAR_LEAD = 1.2  # by which one orientation must agree better than others to stand out
+_LOOKS_TO_COMPARE = 6  # so many are looked at before one can stand out
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Outcome of one registration; falsy when it must not be used.
+
+    Attributes:
+        matrix: ``T_fixed_moving`` (4x4, RAS mm) from iUS to MRI; None if nothing was found. A
+            refused registration may hold one, for inspection only.
+        trust: figures and verdict.
+        fixed, moving: described keypoints of MRI and iUS.
+        matches: rows (fixed, moving), the best ``config.told_matches`` of those that were used.
+        inliers: ``[K]`` bool over them.
+        seconds: per stage and "total".
+    """
+
+    matrix: Matrix | None
+    trust: Trust
+    fixed: Described
+    moving: Described
+    matches: Matches
+    inliers: torch.Tensor
+    seconds: dict[str, float]
+    device: str
+    model: str
+
+    def __bool__(self) -> bool:
+        return self.trust.accepted
+
+    def matched_points(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``[K, 3]`` RAS mm in the MRI, and in the iUS."""
+        return (
+            self.fixed.points[self.matches.indices[:, 0]],
+            self.moving.points[self.matches.indices[:, 1]],
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Plain values for `out.json`."""
+
+        trust = self.trust
+        finite = {
+            k: v if np.isfinite(v) else None
+            for k, v in asdict(trust).items()
+            if isinstance(v, float)
+        }
+        return {
+            "accepted": trust.accepted,
+            "reasons": trust.reasons,
+            "confidence": trust.confidence,
+            "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
+            "predicted_tre_mm": finite["predicted_tre_mm"],
+            "n_keypoints_mri": len(self.fixed),
+            "n_keypoints_ius": len(self.moving),
+            "n_matches": len(self.matches),
+            "n_inliers": int(self.inliers.sum()),
+            "inlier_rms_mm": finite["inlier_rms_mm"],
+            "trust": finite,
+            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+            "device": self.device,
+            "model": self.model,
+            "version": __version__,
+        }
+
+
+def register(
+    fixed: Volume,
+    moving: Volume,
+    model: Model | None = None,
+    *,
+    initial: Matrix | None = None,
+    config: RegisterConfig | None = None,
+    universal: UniversalModel | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Registration:
+    """Register an iUS to an MRI; no start is needed.
+
+    Both are described in the MRI's axes. When the first attempt is not trusted and no start was
+    given, the iUS is described again in each of the 60 rotations of the icosahedron, which lie
+    so close that the encoder bridges the rest. A found transform is improved by describing the
+    iUS once more as it lies then.
+
+    Args:
+        fixed: MRI, whole or cropped, with skull or without.
+        moving: iUS, zero outside its field of view.
+        model: the bundled general model when missing.
+        initial: ``T_fixed_moving`` to search around, within ``config.capture_radius_mm``.
+        config: settings of every stage.
+        universal: embedding for the stages that ask for one; the bundled one that knows
+            ultrasound when missing.
+        seed: of everything random; equal input and seed give results on one machine that differ
+            by rounding alone (hundredths of a millimetre, when they do).
+        progress: called with the name of each stage as it begins.
+
+    Returns:
+        The result with its verdict; also when refused.
+
+    Raises:
+        InputError: a volume that cannot be what it is said to be, or settings beyond the model.
+        ModelError: the model belongs to another patient's MRI.
+    """
+    model, config = model or Model.load(), config or RegisterConfig()
+    check_settings(config, model)
+    if universal is None and wants_universal(config):
+        universal = UniversalModel.load(resource(ULTRASOUND)).to(moving.device)
+    return _Pipeline(model, config, universal, seed, progress).run(fixed, moving, initial)
+
+
+class _Pipeline:
+    """One registration: settings, random state and clock."""
+
+    def __init__(
+        self,
+        model: Model,
+        config: RegisterConfig,
+        universal: UniversalModel | None,
+        seed: int,
+        progress: Progress | None,
+    ) -> None:
+        self.model, self.config, self.universal = model, config, universal
+        self.companion: Companion | None = None
+        self.generator = torch.Generator().manual_seed(seed)
+        self.progress = progress or (lambda stage: None)
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
+
+    def run(self, fixed: Volume, moving: Volume, initial: Matrix | None) -> Registration:
+        start = time.perf_counter()
+        check_pair(fixed, moving)
+        self.model.check_belongs_to(fixed)
+        with self.stage("keypoints"):
+            ius = toned(moving)
+            points = moving_points(ius, self.config.moving_keypoints, self.generator)
+        described = self.model.keypoints or self._describe_fixed(fixed)
+        prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
+        pair = Pair(Target.of(fixed, described), moving, ius, points, prior)
+        if self.universal is not None and wants_universal(self.config):
+            with self.stage("embedding"):
+                self.companion = Companion.of(self.universal, fixed)
+        attempt = self._attempt(pair, np.eye(3) if initial is None else nearest_rotation(initial))
+        trust = self._assess(attempt)
+        if not trust.accepted and initial is None and self.config.search_rotations:
+            attempt, trust = self._searched(attempt, trust)
+        best = slice(self.config.told_matches)
+        self.seconds["total"] = time.perf_counter() - start
+        return Registration(
+            attempt.result.matrix,
+            trust,
+            described,
+            attempt.moving,
+            Matches(attempt.matches.indices[best], attempt.matches.scores[best]),
+            attempt.result.inliers[best],
+            self.seconds,
+            str(fixed.device),
+            self.model.name,
+        )
+
+    def _describe_fixed(self, fixed: Volume) -> Described:
+        with self.stage("MRI descriptors"):
+            return describe_brain(self.model, rescaled(fixed), brain_mask(fixed))
+
+    def _attempt(self, pair: Pair, rotation: np.ndarray) -> Attempt:
+        """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
+        is then located among all of them."""
+        look = self._look(pair, rotation)
+        attempts = []
+        if look.result.matrix is not None:
+            attempts.append(self._once(pair, nearest_rotation(look.result.matrix)))
+        if not attempts or attempts[0].score < look.score:  # the look was misled
+            attempts.append(self._once(pair, rotation))
+        return self._finished(max(attempts, key=lambda attempt: attempt.score))
+
+    def _look(self, pair: Pair, rotation: np.ndarray) -> Attempt:
+        return self._once(pair.thinned(self.config.look_fixed, self.config.look_moving), rotation)
+
+    def _once(
+        self,
+        pair: Pair,
+        rotation: np.ndarray,
+        estimate: EstimateConfig | None = None,
+        gate: bool = True,
+    ) -> Attempt:
+        moving, matches = self._matched(pair, rotation, gate)
+        with self.stage("estimation"):
+            a, b = matches.indices.T
+            evidence = Evidence(pair.target.field, moving.points, moving.descriptors)
+            found = locate(
+                pair.target.described.points[a],
+                moving.points[b],
+                estimate or self.config.estimate,
+                self.generator,
+                matches.scores,
+                evidence,
+            )
+        return Attempt(pair, moving, matches, evidence, found)
+
+    def _matched(
+        self, pair: Pair, rotation: np.ndarray, gate: bool = True
+    ) -> tuple[Described, Matches]:
+        """The iUS seen along axes in which it is oriented as the MRI is along RAS."""
+        fixed, config = pair.target.described, self.config
+        with self.stage("iUS descriptors"):
+            moving = self.model.describe(pair.ius, pair.points, "ius", rotation.T)
+        with self.stage("matching"):
+            matches = match(
+                fixed.descriptors,
+                moving.descriptors,
+                fixed.points,
+                moving.points,
+                config.match,
+                pair.prior,
+            )
+        if gate and self.companion is not None and config.gate_share < 1:
+            with self.stage("embedding"):
+                both = (matches, fixed, moving)
+                matches = self.companion.gated(*both, pair.ius, rotation, config.gate_share)
+        return moving, matches
+
+    def _finished(self, attempt: Attempt) -> Attempt:
+        """Dense features have the last word on the transform, and the matches are made once more
+        under it."""
+        return self._as_laid(self._refined(attempt))
+
+    def _refined(self, attempt: Attempt) -> Attempt:
+        """With the transform that dense features agree on, where they do so better."""
+        matrix, config, pair = attempt.result.matrix, self.config, attempt.pair
+        if config.refine == "none" or matrix is None:
+            return attempt
+        with self.stage("refinement"):
+            features = features_of(config.refine, pair.target.mri, self.model, self.companion)
+            seen, fit = aligned(features, pair.ius, pair.points, matrix)
+            if config.refine == "mind":
+                attempt = replace(attempt, seen=(seen, fit))
+            if not fit:
+                return attempt
+            refined = attempt.with_matrix(fit.matrix, config.estimate.inlier_threshold_mm)
+        return attempt if refined.result.matrix is None else refined
+
+    def _as_laid(self, attempt: Attempt) -> Attempt:
+        """The same transform with the iUS described and matched once more as it lies then, where
+        the images agree better so: the less it is turned, the more of its matches are right."""
+        matrix, pair = attempt.result.matrix, attempt.pair
+        if matrix is None:
+            return attempt
+        moving, matches = self._matched(pair, nearest_rotation(matrix))
+        with self.stage("estimation"):
+            evidence = Evidence(pair.target.field, moving.points, moving.descriptors)
+            anew = replace(attempt, moving=moving, matches=matches, evidence=evidence)
+            anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
+        return max(attempt, anew, key=lambda one: one.score)
+
+    def _searched(self, attempt: Attempt, trust: Trust) -> tuple[Attempt, Trust]:
+        """The first trusted attempt of all orientations, or the one that agrees best."""
+        # Many orientations give chance many tries, so a narrow lead does not count.
+        least, pair = _CLEAR_LEAD * attempt.score, attempt.pair
+        for look in self._promising_looks(pair):
+            bar, matrix = max(least, attempt.score), look.result.matrix
+            if matrix is None or look.score <= bar:  # among all places it gains little
+                continue
+            other = self._once(pair, nearest_rotation(matrix))
+            if other.score <= bar:
+                continue
+            attempt = self._finished(other)
+            trust = self._assess(attempt)
+            if trust.accepted:
+                break
+        return attempt, trust
+
+    def _promising_looks(self, pair: Pair) -> Iterator[Attempt]:
+        """Looks in the rotations in which a quick one finds most agreement: in each that stands
+        out from those before it at once, which mostly spares the rest; in the end in the best of
+        the others, with the one that then agrees best first."""
+        group = Rotation.create_group("I")
+        rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
+        config = self.config
+        quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
+        few = pair.thinned(config.look_fixed, config.search_keypoints)
+        scores: list[float] = []
+        others: list[tuple[float, Matrix]] = []
+        for rotation in rotations:
+            tried = self._once(few, rotation, quick, gate=False)
+            found = tried.result.matrix
+            enough = len(scores) >= _LOOKS_TO_COMPARE
+            if found is not None and enough and tried.score > _CLEAR_LEAD * max(scores):
+                yield self._look(pair, nearest_rotation(found))  # nearer than the one tried
+            elif found is not None:
+                others.append((tried.score, found))
+            scores.append(tried.score)
+        others.sort(key=lambda other: other[0], reverse=True)
+        kept = [nearest_rotation(found) for _, found in others[: config.search_keep]]
+        looks = [self._look(pair, rotation) for rotation in kept]
+        yield from sorted(looks, key=lambda look: look.score, reverse=True)
+
+    def _assess(self, attempt: Attempt) -> Trust:
+        ius = attempt.pair.ius
+        with self.stage("trust"):
+            a, b = attempt.matches.indices.T
+            inside = (ius.array > 0).nonzero()
+            pick = torch.randint(len(inside), (500,), generator=self.generator)
+            view = ius.points_ras(inside[pick.to(inside.device)].float())
+            structure, intensity = self._coincidence(attempt)
+            return assess(
+                attempt.pair.target.described.points[a],
+                attempt.moving.points[b],
+                attempt.result,
+                view,
+                self.config.estimate,
+                self.config.trust,
+                self.generator,
+                attempt.evidence,
+                structure,
+                intensity,
+            )
+
+    def _coincidence(self, attempt: Attempt) -> tuple[float, float]:
+        """`structure.structure_margin` and `lc2.intensity_margin`; zeros without a transform."""
+        matrix, pair = attempt.result.matrix, attempt.pair
+        mri = pair.target.mri
+        if matrix is None:
+            return 0.0, 0.0
+        seen = attempt.seen or aligned(SelfSimilarities(mri), pair.ius, pair.points, matrix)
+        return structure_margin(mri, *seen, matrix), intensity_margin(mri, pair.raw, matrix)

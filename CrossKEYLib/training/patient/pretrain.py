@@ -1,0 +1,175 @@
+"""A general model from a YAML: the dense encoder, trained on the MRI of many patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...config import TrainConfig
+from ...descriptors.dense import DenseConfig, DenseEncoder
+from ...errors import InputError
+from ...formats.atomic import check_writable
+from ...geometry.intensity import rescaled
+from ...geometry.volume import Volume
+from ...models.patient import Model, fingerprints
+from ...synthesis.anatomy import read_anatomy
+from .. import distributed
+from ..loop import Report, train
+from ..settings import check_sections, file_beside, read_yaml, section
+from .pairs import Patient
+from .prepare import encoder_from, keypoint_saliency
+
+SECTIONS = ("network", "training", "patients")
+KEYS = ("name", "images", "brain")
+
+
+@dataclass(frozen=True)
+class PatientFiles:
+    """One entry of the list: contrasts in one world, and a brain mask where one is known."""
+
+    name: str
+    images: tuple[Path, ...]
+    brain: Path | None = None
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """Content of the YAML."""
+
+    network: DenseConfig
+    training: TrainConfig
+    patients: tuple[PatientFiles, ...]
+
+
+def pretrain(
+    data: Path,
+    output: Path,
+    *,
+    start: Model | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    report: Report | None = None,
+) -> Model:
+    """Train a general model by matching-by-synthesis on the MRI of several patients.
+
+    Under ``torchrun`` every process draws pairs of its own and the gradients are averaged; only
+    the first process writes.
+
+    Args:
+        data: YAML, see `read_plan`.
+        output: where the model goes; must end in ``.pt``.
+        start: general model to go on from, whose network it keeps; the full rotations then come
+            at once, and no MRI in other tones. Untrained weights when missing.
+        minutes, steps: length of the run, in place of what the YAML says.
+        device: where to train; under ``torchrun`` "cuda" means one GPU for each process.
+        seed: of everything random, the initial weights included.
+        checkpoint: resumed from when it is there, written while training.
+        report: called after every training step.
+
+    Raises:
+        InputError: the YAML or an image cannot be used, or a file cannot be written.
+        ModelError: the checkpoint belongs to another run, or ``start`` is no dense model.
+    """
+    plan = read_plan(data)
+    config = plan.training
+    if minutes is not None or steps is not None:
+        config = replace(config, minutes=minutes, steps=steps)
+    if output.suffix != ".pt":
+        raise InputError(f"{output}: the model's name must end in .pt")
+    check_writable(output)
+    device = distributed.own_device(device)
+    patients, marks = [], []
+    for entry in plan.patients:
+        patient, own = _load(entry, device)
+        patients += [patient] * len(patient.contrasts)  # each image equally often
+        marks += own
+    if start is None:
+        network = _seeded(plan.network, seed).to(device)
+    else:
+        network = encoder_from(start, device, "pretrain")
+        config = replace(config, first_share=1.0, mri_share=0.0)
+    began = "" if start is None else f" from {start.name}"
+    history = train(
+        network,
+        patients,
+        config,
+        seed=seed,
+        checkpoint=checkpoint,
+        identity=f"pretrain {network.config}{began} on {','.join(marks)}",
+        report=report,
+    )
+    names = ", ".join(entry.name for entry in plan.patients)
+    model = Model(network, output.name.removesuffix(".pt"), (), None, {**history, "data": names})
+    if distributed.is_first():
+        model.save(output)
+    return model
+
+
+def read_plan(path: Path) -> PretrainPlan:
+    """Read the settings and patients of a training; paths are relative to the YAML.
+
+    Raises:
+        InputError: anything missing, misspelt or of the wrong kind.
+    """
+    content = read_yaml(path)
+    listed = content.get("patients") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise InputError(f"{path}: expected patients, a list, each with a name and images")
+    check_sections(path, content, SECTIONS)
+    patients = tuple(_entry(path, number, entry) for number, entry in enumerate(listed, 1))
+    names = [patient.name for patient in patients]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: two patients are called {name!r}; give each its own name")
+    return PretrainPlan(
+        section(DenseConfig, content.get("network") or {}, f"{path}: network"),
+        section(TrainConfig, content.get("training") or {}, f"{path}: training"),
+        patients,
+    )
+
+
+def _entry(path: Path, number: int, entry: Any) -> PatientFiles:
+    where = f"{path}: patient {number}"
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: expected name and images, got {entry!r}")
+    for key in entry:
+        if key not in KEYS:
+            raise InputError(f"{where}: unknown key {key!r}; known keys: {', '.join(KEYS)}")
+    name, images, brain = (entry.get(key) for key in KEYS)
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{where}: expected a name, got {name!r}")
+    if not isinstance(images, list) or not images:
+        raise InputError(f"{where} ({name}): expected a list of images, got {images!r}")
+    found = [file_beside(path, value, f"{where} ({name})") for value in images]
+    mask = None if brain is None else file_beside(path, brain, f"{where} ({name})")
+    return PatientFiles(name, tuple(found), mask)
+
+
+def _load(files: PatientFiles, device: torch.device) -> tuple[Patient, Sequence[str]]:
+    """Read, scale and analyse one patient's images; also their fingerprints."""
+    contrasts = [Volume.read(image).to(device) for image in files.images]
+    brain = None
+    if files.brain is not None:
+        mask = Volume.read(files.brain).to(device)
+        brain = mask.replaced((mask.array > 0).float())
+    try:
+        anatomy = read_anatomy(contrasts, brain)
+        scaled = [rescaled(volume) for volume in contrasts]
+        saliency = keypoint_saliency(scaled, anatomy, ())
+    except InputError as error:
+        raise InputError(f"patient {files.name}: {error}") from error
+    return Patient(scaled, anatomy, saliency), fingerprints(contrasts)
+
+
+def _seeded(config: DenseConfig, seed: int) -> DenseEncoder:
+    """A new encoder whose weights depend on the seed alone; the caller's generator is kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DenseEncoder(config)

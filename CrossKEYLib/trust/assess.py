@@ -1,0 +1,341 @@
+"""How far a registration can be trusted, judged from its matches, descriptors and images alone.
+
+Seven questions, each answered by a number: do more matches agree than chance would bring about, do
+the descriptors agree better here than in any other place, does the structure of the images coincide
+here rather than a few mm beside, and does the MRI explain what is bright in the ultrasound better
+here than there, do independent halves of the matches give the same transform, are the agreeing
+matches spread widely enough to fix a rotation, and how large is the error to expect over the
+ultrasound? What follows from these numbers is in `confidence.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..config import EstimateConfig, TrustConfig
+from ..errors import EstimationError
+from ..estimation import Evidence, RigidResult, estimate_rigid, locate
+from ..estimation.ransac import MIN_INLIERS, independence
+from ..geometry.transform import Matrix, apply, steps_about, way_mm
+from .confidence import confidence_of, reasons_against
+
+_BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
+_WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
+_RIVALS = 600  # other places looked at
+_CLIMBS = 3  # from so many of them
+_RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG = 15.0, 20.0  # standard deviations per axis
+_ELSEWHERE_MM = 12.0  # displacement that makes another place
+_NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radii
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The evidence for a registration, and the verdict.
+
+    Attributes:
+        n_inliers: matches within the inlier threshold.
+        independent_inliers: how many independent ones they are worth, neighbours counted jointly.
+        chance_inliers: inliers that the same search finds among shuffled matches, mean.
+        chance_deviation: standard deviation of that number.
+        chance_ratio: independent inliers over what chance reaches (mean + 2 deviations).
+        distinctness: the score of the descriptors over the best that any other place reaches;
+            infinite when no descriptors were given.
+        structure: by how much self-similarities of the images agree better here than a few mm
+            beside (`structure.structure_margin`); infinite when it was not asked.
+        intensity: how much more of the iUS's brightness the MRI explains here than a few mm beside
+            (`lc2.intensity_margin`); infinite when it was not asked.
+        spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
+        inlier_rms_mm: root mean square residual of the inliers.
+        agreement_mm: RMS displacement over the field of view between transforms found anew, with
+            no start, from disjoint halves of the matches; infinite if most halves gave none.
+        deformation_mm: RMS of what neighbouring matches deviate in common from the transform:
+            the tissue has changed shape, or the images show different anatomy.
+        predicted_tre_mm: expected target registration error, mean over the field of view: noise
+            of the fit, half the disagreement of halves, and deformation, in quadrature.
+        confidence: 0 to 1.
+        accepted: whether the transform may be used.
+        reasons: why not, in plain sentences; empty when accepted.
+    """
+
+    n_inliers: int
+    independent_inliers: float
+    chance_inliers: float
+    chance_deviation: float
+    chance_ratio: float
+    distinctness: float
+    structure: float
+    intensity: float
+    spread_mm: float
+    inlier_rms_mm: float
+    agreement_mm: float
+    deformation_mm: float
+    predicted_tre_mm: float
+    confidence: float
+    accepted: bool
+    reasons: list[str]
+
+
+def assess(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    result: RigidResult,
+    fov_points: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+    evidence: Evidence | None = None,
+    structure: float = math.inf,
+    intensity: float = math.inf,
+) -> Trust:
+    """Judge a result by the matches it came from, and by the descriptors behind them.
+
+    Args:
+        points_fixed: ``[K, 3]`` RAS mm, the matches given to the estimation.
+        points_moving: ``[K, 3]`` RAS mm, paired row by row.
+        result: what ``estimate_rigid`` made of them.
+        fov_points: ``[P, 3]`` RAS mm on the moving side, samples of the field of view.
+        config: the settings of that estimation.
+        trust: limits and repeats.
+        generator: the same state gives the same verdict.
+        evidence: descriptors of both images, when they took part in the estimation. The score
+            that the transform reaches then takes the place of the inliers in the comparison
+            with chance: it uses all points where inliers use the few best.
+        structure, intensity: see `Trust`.
+
+    Raises:
+        EstimationError: no field-of-view points.
+    """
+    _check_fov(fov_points)
+    if result.matrix is None:
+        return _refused(f"No transform was found: {result.reason}.")
+    again = replace(config, hypotheses=min(trust.hypotheses, config.hypotheses))
+    fixed_in, moving_in = (p[result.inliers].cpu().double() for p in (points_fixed, points_moving))
+    weights = independence(fixed_in, moving_in, config.cluster_radius_mm)
+    worth = float(weights.sum())
+    chance, chance_worth = _chance(points_fixed, points_moving, again, trust, generator)
+    ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
+    distinctness = math.inf
+    if evidence is not None:
+        # Not at the top nearby: features that pulled the transform away are a reason for doubt.
+        reached = evidence.at(result.matrix)
+        matched = (points_fixed, points_moving, result.matrix, fov_points)
+        elsewhere = _best_elsewhere(*matched, again, trust, generator, evidence)
+        distinctness = max(reached, 0.0) / max(elsewhere, 1e-6)
+    agreement = _agreement(
+        points_fixed, points_moving, fov_points, again, trust, generator, evidence
+    )
+    spread = _spread(moving_in, weights)
+    deformation = _deformation(result.matrix, points_fixed, points_moving, config)
+    noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
+    predicted = math.hypot(noise, agreement / 2, deformation)
+    numbers = {
+        "n_inliers": result.n_inliers,
+        "independent_inliers": worth,
+        "chance_inliers": float(chance.mean()),
+        "chance_deviation": float(chance.std(correction=0)),
+        "chance_ratio": ratio,
+        "distinctness": distinctness,
+        "structure": structure,
+        "intensity": intensity,
+        "spread_mm": spread,
+        "inlier_rms_mm": result.rms_mm,
+        "agreement_mm": agreement,
+        "deformation_mm": deformation,
+        "predicted_tre_mm": predicted,
+    }
+    confidence = confidence_of(numbers, trust)
+    reasons = reasons_against(numbers, confidence, len(points_fixed), trust)
+    return Trust(**numbers, confidence=confidence, accepted=not reasons, reasons=reasons)
+
+
+def _check_fov(fov_points: torch.Tensor) -> None:
+    if fov_points.ndim != 2 or fov_points.shape[1] != 3 or not len(fov_points):
+        raise EstimationError(
+            f"fov_points [P, 3] with P > 0 expected, got {list(fov_points.shape)}; "
+            "sample the ultrasound's field of view"
+        )
+
+
+def _refused(reason: str) -> Trust:
+    nan, inf = math.nan, math.inf
+    nothing = (0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0)
+    return Trust(*nothing, accepted=False, reasons=[reason])
+
+
+def _blocks(
+    points_moving: torch.Tensor, edge_mm: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cubic cells of a randomly placed grid: corners ``[B, 3]`` mm, block of each point ``[K]``."""
+    offset = torch.rand(3, generator=generator, device=generator.device).to(points_moving)
+    cells = torch.floor(points_moving / edge_mm + offset)
+    corners, block = torch.unique(cells, dim=0, return_inverse=True)
+    return corners * edge_mm, block
+
+
+def _chance(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best that the same search finds in matches without a truth: inliers, and independent
+    inliers, one entry per repeat.
+
+    Whole blocks of moving points trade places and keep their fixed ends: a common motion is
+    destroyed, while neighbours that err together, which chance can exploit, go on doing so.
+    """
+    counts, worths = [], []
+    edge = _BLOCK_RADII * config.cluster_radius_mm
+    for _ in range(trust.chance_repeats):
+        corners, block = _blocks(points_moving, edge, generator)
+        order = torch.randperm(len(corners), generator=generator, device=generator.device)
+        shuffled = points_moving + (corners[order.to(block.device)] - corners)[block]
+        found = locate(points_fixed, shuffled, config, generator)
+        pair = points_fixed[found.inliers], shuffled[found.inliers]
+        # A search without result may still have had one match less than it needs.
+        counts.append(found.n_inliers if found else MIN_INLIERS - 1)
+        worth = float(independence(*pair, config.cluster_radius_mm).sum()) if found else counts[-1]
+        worths.append(worth)
+    return torch.tensor(counts).double(), torch.tensor(worths).double()
+
+
+def _best_elsewhere(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    matrix: Matrix,
+    fov_points: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+    evidence: Evidence,
+) -> float:
+    """Best score of the descriptors at any other place: the search that found ``matrix`` again,
+    with its neighbourhood forbidden, and a wide random search around it."""
+
+    def judge(matrices: torch.Tensor) -> torch.Tensor:
+        far = _apart(matrix, matrices.cpu().double(), fov_points) > _ELSEWHERE_MM
+        return torch.where(far.to(evidence.points.device), evidence(matrices), -torch.inf)
+
+    centre = fov_points.double().mean(0).cpu().numpy()
+    noise = torch.randn(_RIVALS, 6, generator=generator, dtype=torch.float64).numpy()
+    tries = matrix @ steps_about(centre, noise, _RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG)
+    scores = judge(torch.from_numpy(tries))
+    starts = [tries[i] for i in scores.topk(_CLIMBS).indices.tolist()]
+    rigid = replace(config, transform="rigid")
+    for _ in range(trust.rival_searches):
+        other = estimate_rigid(points_fixed, points_moving, rigid, generator, judge=judge).matrix
+        starts += [] if other is None else [other]
+    # A climb may lead back to the place itself; then only where it began is elsewhere.
+    ends = starts + [evidence.refined(start, generator) for start in starts]
+    return max(0.0, float(judge(torch.from_numpy(np.stack(ends))).max()))
+
+
+def _apart(matrix: Matrix, others: torch.Tensor, fov_points: torch.Tensor) -> torch.Tensor:
+    """RMS displacement ``[H]`` (mm) over the field of view from a transform to others."""
+    fov = fov_points.cpu().double()
+    there = fov @ others[:, :3, :3].mT + others[:, None, :3, 3]
+    return (there - apply(matrix, fov)).square().sum(2).mean(1).sqrt()
+
+
+def _agreement(
+    points_fixed: torch.Tensor,
+    points_moving: torch.Tensor,
+    fov_points: torch.Tensor,
+    config: EstimateConfig,
+    trust: TrustConfig,
+    generator: torch.Generator,
+    evidence: Evidence | None,
+) -> float:
+    """Median over random splits of the RMS displacement between two transforms, each found from
+    the matches (and evidence) in every other block. Blocks, so that neighbours never support both
+    sides. Its variance is four times that of the whole's error: each half has twice that, and two
+    differ."""
+    displacements = []
+    edge = _BLOCK_RADII * config.cluster_radius_mm
+    for _ in range(trust.splits):
+        offset = torch.rand(3, generator=generator, device=generator.device).to(points_moving)
+        side = _even_block(points_moving, edge, offset)
+        sides = None if evidence is None else _even_block(evidence.points, edge, offset)
+        found = []
+        for even in (True, False):
+            part = None if evidence is None else evidence.part(sides == even)
+            half = side == even
+            found.append(
+                locate(points_fixed[half], points_moving[half], config, generator, evidence=part)
+            )
+        a, b = (result.matrix for result in found)
+        if a is None or b is None:
+            displacements.append(math.inf)
+            continue
+        displacements.append(way_mm(fov_points.cpu().double(), a, b))
+    return sorted(displacements)[len(displacements) // 2]
+
+
+def _even_block(points: torch.Tensor, edge_mm: float, offset: torch.Tensor) -> torch.Tensor:
+    """Bool ``[K]``: which points lie on the white fields of a 3D chessboard."""
+    return torch.floor(points / edge_mm + offset).sum(1) % 2 == 0
+
+
+def _spread(points: torch.Tensor, weights: torch.Tensor) -> float:
+    share = weights / weights.sum()
+    centred = points - share @ points
+    variances = torch.linalg.eigvalsh(centred.T @ (share[:, None] * centred))
+    return float(variances[1].clamp_min(0).sqrt())
+
+
+def _deformation(
+    matrix: Matrix, points_fixed: torch.Tensor, points_moving: torch.Tensor, config: EstimateConfig
+) -> float:
+    """RMS length in mm of the smooth part of the residuals.
+
+    Noise and wrong matches are independent between neighbours that are not duplicates, so the mean
+    inner product of their residuals holds only what they have in common.
+    """
+    fixed, moving = points_fixed.cpu().double(), points_moving.cpu().double()
+    residuals = apply(matrix, moving) - fixed
+    reach = _WIDE_REACH * config.inlier_threshold_mm
+    robust = (1 - residuals.square().sum(1) / reach**2).clamp_min(0).square()
+    near = robust > 0
+    residuals, robust, moving = residuals[near], robust[near], moving[near]
+    distance = torch.cdist(moving, moving) / config.cluster_radius_mm
+    pair = ((distance > 1) & (distance < _NEIGHBOUR_RADII)) * robust[:, None] * robust[None]
+    common = (pair * (residuals @ residuals.T)).sum() / pair.sum().clamp_min(1e-12)
+    return math.sqrt(max(0.0, float(common)))
+
+
+def _fit_error(
+    matrix: Matrix,
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weights: torch.Tensor,
+    fov_points: torch.Tensor,
+    kind: str,
+) -> float:
+    """Expected error in mm, mean over the field of view, that noise in the inliers leaves in a
+    least-squares fit: its covariance, with ``weights`` that sum to the independent inliers.
+    Inliers are float64 on the CPU."""
+    moved = apply(matrix, moving)
+    centre = weights @ moved / weights.sum()
+    design = _design(moved - centre, kind)
+    freedom = max(1.0, 3 * float(weights.sum()) - design.shape[2])
+    variance = float(weights @ (moved - fixed).square().sum(1)) / freedom
+    information = torch.einsum("n,nip,niq->pq", weights, design, design)
+    ridge = 1e-9 * information.diagonal().mean() * torch.eye(len(information)).double()
+    covariance = variance * torch.linalg.inv(information + ridge)
+    at = _design(apply(matrix, fov_points.cpu().double()) - centre, kind)
+    return float(torch.einsum("nip,pq,niq->n", at, covariance, at).clamp_min(0).sqrt().mean())
+
+
+def _design(points: torch.Tensor, kind: str) -> torch.Tensor:
+    """How ``[N, 3]`` points move with the parameters, ``[N, 3, P]``: shift and turn, or affine."""
+    identity = torch.eye(3, dtype=points.dtype).expand(len(points), 3, 3)
+    if kind == "affine":
+        linear = torch.einsum("nij,nk->nijk", identity, points).flatten(2)
+    else:
+        linear = torch.linalg.cross(identity, points[:, None, :].expand(-1, 3, -1)).mT
+    return torch.cat([linear, identity], dim=2)

@@ -1,0 +1,61 @@
+"""Does the structure of both images coincide, rather than a few mm beside?
+
+The last question to a registration, asked of the images themselves and not of what was learned:
+self-similarities (MIND-SSC, `descriptors/mind.py`) of tissue that belongs together agree best where
+it lies on itself, and less a few mm away in any direction. Where other tissue was laid, or the
+right one beside its place, some direction is as good or better. Matches that err together cannot
+bring that about.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+
+from ..estimation import FeatureFit
+from ..estimation.feature_pair import Compared
+from ..geometry import transform
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
+
+SHIFT_MM = 4.0
+NEAR_MM = 2.0  # root mean square over the field of view
+_RIM_MM = SHIFT_MM + 1.0
+_POINTS = 4000
+_FEWEST = 300  # of them that must lie on the MRI
+_WAYS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(way)], float)
+_SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
+
+
+def structure_margin(mri: Volume, seen: Compared, fit: FeatureFit, matrix: Matrix) -> float:
+    """By how much features agree better at a transform than `SHIFT_MM` beside it.
+
+    Their own optimum stands for the transform where it lies within `NEAR_MM`: refinement takes it
+    only when that is proven to be better, and half a mm beside the lead has fallen already.
+
+    Args:
+        mri: zero where it shows nothing.
+        seen: `refinement.SelfSimilarities` of both, as a transform near ``matrix`` lays them.
+        fit: of these features, from ``matrix`` or before it.
+        matrix: ``T_fixed_moving``, 4x4, RAS mm.
+
+    Returns:
+        Mean cosine at the transform less that in the best of 26 directions; minus one where too
+        little of the ultrasound lies on the MRI to tell.
+    """
+    pick = torch.linspace(0, len(seen.points) - 1, min(_POINTS, len(seen.points)))
+    points = seen.points[pick.long().to(seen.points.device)]
+    at = fit.fitted if transform.way_mm(points, matrix, fit.fitted) <= NEAR_MM else matrix
+    places = transform.apply(at, points)
+    shown = mri.holds(places, _RIM_MM) & (mri.sample(places) > 0)
+    points, places = points[shown], places[shown]
+    if len(places) < _FEWEST:
+        return -1.0
+    own = seen.moving.sample(points)
+    shifts = torch.as_tensor(_SHIFTS, dtype=places.dtype, device=places.device)
+    around = (places + shifts[:, None]).flatten(0, 1)
+    beside = seen.fixed.sample(around).unflatten(0, (len(shifts), -1))
+    here = (seen.fixed.sample(places) * own).sum(1).mean()
+    return float(here - (beside * own).sum(2).mean(1).amax())

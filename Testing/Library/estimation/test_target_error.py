@@ -1,0 +1,84 @@
+"""Figures of the evaluation against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from CrossKEYLib.estimation.matching import Matches
+from CrossKEYLib.estimation.target_error import landmark_fit, target_errors
+from CrossKEYLib.evaluation.metrics import matching_precision
+from CrossKEYLib.evaluation.misplacements import LEVELS, start_of
+from CrossKEYLib.geometry import transform
+from CrossKEYLib.models.described import Described
+from CrossKEYLib.registration.pipeline import Registration
+from CrossKEYLib.trust.assess import Trust
+
+CENTRE = np.array([20.0, -35.0, 60.0])
+LANDMARKS = torch.tensor(
+    [[0.0, 0, 0], [30, 0, 0], [0, 40, 0], [0, 0, 50], [10, 20, 30]], dtype=torch.float64
+)
+
+
+def test_target_errors_are_distances_in_mm():
+    matrix = np.eye(4)
+    matrix[:3, 3] = [3, 0, 4]
+    moving = LANDMARKS.clone()
+    moving[1, 2] -= 4  # brings this one nearer: (3, 0, 0) is left
+    expected = [5.0, 3.0, 5.0, 5.0, 5.0]
+    assert target_errors(matrix, LANDMARKS, moving).tolist() == pytest.approx(expected)
+
+
+def test_landmark_fit_finds_the_rigid_transform():
+    truth = transform.random_rigid(np.random.default_rng(0), 20, 35, CENTRE)
+    moving = transform.apply(transform.invert(truth), LANDMARKS)
+    assert np.allclose(landmark_fit(LANDMARKS, moving), truth, atol=1e-9)
+
+
+def result_with(fixed: torch.Tensor, moving: torch.Tensor, rows: list[list[int]]) -> Registration:
+    none = torch.zeros(0, 2)
+    trust = Trust(0, *[0.0] * 13, accepted=False, reasons=[])
+    indices = torch.tensor(rows, dtype=torch.long).reshape(-1, 2)
+    return Registration(
+        None,
+        trust,
+        Described(fixed, none),
+        Described(moving, none),
+        Matches(indices, torch.ones(len(rows))),
+        torch.zeros(len(rows), dtype=torch.bool),
+        {},
+        "cpu",
+        "none",
+    )
+
+
+def test_precision_counts_matches_within_5_mm_of_the_truth():
+    truth = transform.random_rigid(np.random.default_rng(1), 10, 20, CENTRE)
+    fixed = torch.tensor([[0.0, 0, 0], [4.9, 0, 0], [0, 5.1, 0], [80, 0, 0]])
+    moving = transform.apply(transform.invert(truth), torch.zeros(1, 3))
+    found = result_with(fixed, moving, [[0, 0], [1, 0], [2, 0], [3, 0]])
+    assert matching_precision(found, truth) == 0.5
+    assert matching_precision(result_with(fixed, moving, []), truth) == 0.0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_starts_have_the_size_of_their_level(level):
+    shift_mm, turn_deg = LEVELS[level]
+    for seed in range(3):
+        start = start_of(level, seed, CENTRE)
+        assert np.array_equal(start, start_of(level, seed, CENTRE))
+        assert np.linalg.norm(start[:3, :3] @ CENTRE + start[:3, 3] - CENTRE) == pytest.approx(
+            shift_mm, abs=1e-6
+        )
+        angle = math.degrees(Rotation.from_matrix(start[:3, :3]).magnitude())
+        assert angle == pytest.approx(turn_deg, abs=1e-6)
+
+
+def test_arbitrary_starts_turn_to_any_side():
+    turns = Rotation.from_matrix([start_of("arbitrary", s, CENTRE)[:3, :3] for s in range(50)])
+    assert np.degrees(turns.magnitude()).max() > 150
+    assert np.abs(turns.mean().as_matrix() - np.eye(3)).max() > 0.2  # no preferred direction

@@ -1,0 +1,167 @@
+"""Landmarks, lesions and registration by the embedding, on images whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from phantoms.training import texture
+from phantoms.universal import OffsetModel
+
+from CrossKEYLib.errors import InputError
+from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.landmarks.embedding_registration import register_embedded
+from CrossKEYLib.landmarks.propagate import (
+    LandmarkConfig,
+    locate_points,
+    places,
+    propagate,
+    similarity_map,
+    vectors,
+)
+from CrossKEYLib.models.universal import UniversalModel
+
+CONFIG = LandmarkConfig()
+MOVE = transform.from_parts(np.eye(3), [7.0, -11.0, 5.0])
+
+
+@pytest.fixture(scope="module")
+def model() -> UniversalModel:
+    return OffsetModel()
+
+
+@pytest.fixture(scope="module")
+def image() -> Volume:
+    return texture(64, grain=2.5)
+
+
+@pytest.fixture(scope="module")
+def points(image: Volume) -> torch.Tensor:
+    inner = torch.rand(8, 3, generator=torch.Generator().manual_seed(1)) * 30 + 17
+    return image.points_ras(inner)
+
+
+@pytest.mark.parametrize("method", ["fixed_point", "nearest"])
+def test_points_follow_an_image_that_moved(model, image, points, method):
+    found = propagate(image, image.moved(MOVE), points, model, method=method)
+    truth = transform.apply(MOVE, points)
+    errors = (found.points - truth).norm(dim=1)
+    assert errors.max() < (1.0 if method == "fixed_point" else 2.5)
+    assert found.scores.shape == found.spreads.shape == (8,)
+    assert found.scores.min() > 0.7
+
+
+def test_the_file_layout_of_the_other_image_does_not_matter(model, image, points):
+    """Flipped and permuted axes, finer samples."""
+    swap = np.array([[0, 0, 0.5, 0], [0, -0.5, 0, 63], [0.5, 0, 0, 0], [0, 0, 0, 1]])
+    fine = torch.nn.functional.interpolate(
+        image.array[None, None], size=(127, 127, 127), mode="trilinear", align_corners=True
+    )[0, 0]
+    other = Volume(fine.permute(2, 1, 0).flip(1), image.ijk_to_ras @ swap)
+    found = propagate(image, other.moved(MOVE), points, model)
+    assert (found.points - transform.apply(MOVE, points)).norm(dim=1).max() < 1.5
+
+
+def test_a_lesion_is_followed_between_two_visits(model, image):
+    """It has grown, and the patient lies differently."""
+    centre = image.points_ras(torch.tensor([[30.0, 34.0, 28.0]]))
+    spots = [image.array.clone() for _ in range(2)]
+    distance = (image.points_ras(torch.ones_like(image.array).nonzero().float()) - centre).norm(
+        dim=1
+    )
+    for spot, radius in zip(spots, (3.0, 4.5), strict=True):
+        spot[(distance < radius).reshape(spot.shape)] = 1.0
+    before, after = (image.replaced(spot) for spot in spots)
+    found = propagate(before, after.moved(MOVE), centre, model)
+    assert (found.points - transform.apply(MOVE, centre)).norm() < 2
+
+
+def test_the_similarity_map_peaks_at_the_place(model, image, points):
+    here, there = model.embed(image), model.embed(image.moved(MOVE))
+    for point in points[:3]:
+        found = similarity_map(here, there, point)
+        assert found.array.abs().max() <= 1.001
+        peak = found.points_ras((found.array == found.array.max()).nonzero()[:1].float())[0]
+        assert (peak - transform.apply(MOVE, point)).norm() < 2.5
+        assert found.sample(peak[None]) == pytest.approx(float(found.array.max()), abs=1e-4)
+
+
+def test_similarity_is_the_weighted_mean_of_the_heads(model, image, points):
+    embedding = model.embed(image)
+    config = replace(CONFIG, fine_weight=2.0, coarse_weight=1.0, semantic_weight=0.0)
+    joined = vectors(embedding, points, config)
+    assert joined.shape == (8, 80)  # the head without weight is left out
+    torch.testing.assert_close(joined.norm(dim=1), torch.ones(8))
+    fine, coarse, _ = embedding.at(points)
+    expected = (2 * (fine @ fine.T) + coarse @ coarse.T) / 3
+    torch.testing.assert_close(joined @ joined.T, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_places_lie_in_the_image_on_a_2_mm_grid(model):
+    array = texture(48).array.clone()
+    array[:, :, 24:] = 0
+    volume = Volume(array, np.eye(4))
+    found = places(model.embed(volume), CONFIG)
+    assert found.points[:, 0].max() <= 28
+    assert len(found) == pytest.approx(24 * 24 * 12, rel=0.25)
+    apart = torch.cdist(found.points[:50], found.points)
+    assert apart[apart > 0].min() == pytest.approx(2.0, abs=1e-4)
+
+
+def test_registration_of_a_part_to_the_whole(model, image):
+    """Half the field of view, turned and shifted: no start is given."""
+    cut = image.array.clone()
+    cut[:30] = 0
+    truth = transform.random_rigid(np.random.default_rng(0), 10.0, 6.0, image.centre_ras)
+    moving = image.replaced(cut).moved(transform.invert(truth))
+    config = replace(CONFIG, keypoints=800)
+    result = register_embedded(image, moving, model, config=config)
+    assert result
+    assert result.matrix is not None
+    seen = image.points_ras(
+        torch.tensor([[40.0, 20, 20], [45, 45, 20], [50, 30, 45], [35, 30, 30]])
+    )
+    back = transform.apply(result.matrix @ transform.invert(truth), seen)
+    assert (back - seen).norm(dim=1).max() < 1.5
+
+
+def test_affine_registration_finds_a_stretch(model, image):
+    stretch = transform.from_parts(np.diag([1.05, 1.0, 0.96]), [0.0, 0.0, 0.0])
+    config = replace(CONFIG, keypoints=800)
+    moving = image.moved(transform.invert(stretch))
+    corners = torch.as_tensor(moving.corners_ras())
+    truth = transform.apply(stretch, corners)
+    errors = {}
+    for kind in ("rigid", "affine"):
+        result = register_embedded(image, moving, model, transform=kind, config=config)
+        assert result.matrix is not None
+        errors[kind] = float((transform.apply(result.matrix, corners) - truth).norm(dim=1).mean())
+    assert errors["affine"] < 1.0 < errors["rigid"]
+
+
+def test_unrelated_images_give_a_reason_or_few_inliers(model, image):
+    config = replace(CONFIG, keypoints=300)
+    other = register_embedded(image, texture(48, seed=77, grain=4.0), model, config=config)
+    same = register_embedded(image, image.moved(MOVE), model, config=config)
+    assert same
+    assert other.n_inliers < same.n_inliers / 3
+    assert bool(other) != bool(other.reason)
+
+
+def test_points_outside_are_refused(model, image, points):
+    far = torch.cat([points[:2], points[2:3] + 500])
+    with pytest.raises(InputError, match=r"point 3 .* lies outside"):
+        propagate(image, image, far, model)
+    with pytest.raises(InputError, match="method 'best' is unknown"):
+        propagate(image, image, points, model, method="best")  # type: ignore[arg-type]
+
+
+def test_embedding_once_serves_many_questions(model, image, points):
+    here, there = model.embed(image), model.embed(image.moved(MOVE))
+    direct = propagate(image, image.moved(MOVE), points, model)
+    again = locate_points(here, there, points)
+    for a, b in zip(direct, again, strict=True):
+        torch.testing.assert_close(a, b)

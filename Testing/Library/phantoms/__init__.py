@@ -1,0 +1,1 @@
+"""What tests register, train on and read: made, never stored."""

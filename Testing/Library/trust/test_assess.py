@@ -1,0 +1,164 @@
+"""Trust on simulated matches: chance and lumps refused, good ones accepted, errors foreseen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from phantoms.matches import CENTRE, Matched, as_points, place_right, simulate
+from scipy.stats import spearmanr
+
+from CrossKEYLib.config import EstimateConfig, TrustConfig
+from CrossKEYLib.errors import EstimationError
+from CrossKEYLib.estimation import RigidResult, estimate_rigid
+from CrossKEYLib.geometry.transform import apply
+from CrossKEYLib.trust.assess import Trust, assess
+
+CONFIG = EstimateConfig(hypotheses=10_000)
+TRUST = TrustConfig(hypotheses=1500, chance_repeats=3)  # a third of the usual time
+
+
+def judge(matched: Matched, seed: int = 0, trust: TrustConfig = TRUST) -> tuple[RigidResult, Trust]:
+    generator = torch.Generator().manual_seed(seed)
+    result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
+    verdict = assess(matched.fixed, matched.moving, result, matched.fov, CONFIG, trust, generator)
+    return result, verdict
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_chance_is_refused(seed):
+    _, verdict = judge(simulate(seed, count=800, share=0.0), seed)
+    assert not verdict.accepted
+    assert verdict.reasons
+    assert verdict.confidence < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fifteen_percent_right_are_accepted(seed):
+    matched = simulate(seed, share=0.15)
+    result, verdict = judge(matched, seed)
+    assert verdict.accepted
+    assert verdict.reasons == []
+    assert verdict.confidence > 0.9
+    assert verdict.n_inliers == result.n_inliers > 5 * verdict.chance_inliers
+    assert verdict.inlier_rms_mm == result.rms_mm
+    assert verdict.predicted_tre_mm < 1
+
+
+def test_predicted_error_follows_and_covers_the_true_error():
+    """16 simulations from easy to hard; coverage is of the mean TRE by its predicted mean."""
+    true, predicted = [], []
+    for seed in range(16):
+        count, noise_mm = (100, 200, 400, 800)[seed % 4], (0.5, 1.5, 2.5)[seed % 3]
+        matched = simulate(100 + seed, count=count, share=0.3, noise_mm=noise_mm)
+        result, verdict = judge(matched, seed, replace(TRUST, chance_repeats=1))
+        true.append(matched.tre(result.matrix))
+        predicted.append(verdict.predicted_tre_mm)
+    ratio = np.array(true) / np.array(predicted)
+    assert spearmanr(true, predicted).statistic > 0.7
+    assert np.mean(ratio <= 1) >= 0.6
+    assert np.max(ratio) < 2.5
+    assert 0.3 < np.median(ratio) < 1.2
+
+
+@pytest.mark.parametrize(
+    ("structure", "intensity", "reason"),
+    [
+        (0.02, 0.3, None),
+        (
+            0.001,
+            0.3,
+            "A few mm beside, the tissue of both images fits as well as here or nearly so",
+        ),
+        (-0.01, 0.3, "the lead is -0.0100, at least 0.0100 is needed"),
+        (0.04, 0.16, None),  # one of them clearly is enough
+        (0.008, 0.6, "the lead is 0.0080, at least 0.0100 is needed"),  # nor makes one up for all
+        (0.0142, 0.167, "on a like place of another brain: 2.4 times what each lead needs alone"),
+        (0.02, 0.02, "hardly better here than a few mm beside: by 2 %, at least 10 % is needed"),
+        (-1.0, -1.0, "Too little of the ultrasound lies on the MRI"),
+    ],
+)
+def test_images_that_do_not_coincide_are_refused_whatever_the_matches_say(
+    structure, intensity, reason
+):
+    matched = simulate(0, share=0.15)
+    generator = torch.Generator().manual_seed(0)
+    result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
+    given = (matched.fixed, matched.moving, result, matched.fov, CONFIG, TRUST, generator)
+    verdict = assess(*given, structure=structure, intensity=intensity)
+    assert verdict.accepted is (reason is None)
+    assert (verdict.confidence > 0.9) is (reason is None)
+    assert (verdict.structure, verdict.intensity) == (structure, intensity)
+    assert reason is None or (len(verdict.reasons) == 1 and reason in verdict.reasons[0])
+
+
+@pytest.mark.parametrize("shape", ["ball", "line"])
+@pytest.mark.parametrize("seed", range(2))
+def test_right_matches_in_a_lump_or_on_a_line_are_refused(shape, seed):
+    matched, rng = simulate(seed, share=0.15), np.random.default_rng(seed)
+    n = int(matched.right.sum())
+    direction = rng.normal(size=(n if shape == "ball" else 1, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    reach = (
+        10 * np.cbrt(rng.uniform(size=(n, 1))) if shape == "ball" else rng.uniform(-30, 30, (n, 1))
+    )
+    place_right(matched, as_points(CENTRE + reach * direction), rng, 1.5)
+    _, verdict = judge(matched, seed)
+    assert not verdict.accepted
+    assert verdict.predicted_tre_mm > 5 or any("too close together" in r for r in verdict.reasons)
+
+
+def test_matches_of_another_shape_of_brain_lose_trust():
+    """Neighbours that deviate in common, as between two patients, must not look like noise."""
+    matched = simulate(0, count=700, share=0.3)
+    points = matched.moving[matched.right]
+    plain = judge(matched)[1]
+    wave = 7 * torch.sin(points / 11).roll(1, dims=1)
+    bent = apply(matched.T_fixed_moving, points + wave)
+    matched.fixed[matched.right] = bent + torch.randn(
+        bent.shape, generator=torch.Generator().manual_seed(0)
+    )
+    verdict = judge(matched)[1]
+    assert plain.deformation_mm < 0.6
+    assert verdict.deformation_mm > 2
+    assert verdict.predicted_tre_mm > 3 * plain.predicted_tre_mm
+
+
+def test_a_failed_estimation_is_refused_with_its_reason():
+    matched = simulate(0, count=3, share=1.0)
+    _, verdict = judge(matched)
+    assert not verdict.accepted
+    assert verdict.confidence == 0
+    assert verdict.predicted_tre_mm == math.inf
+    assert "only 3 matches" in verdict.reasons[0]
+
+
+def test_stricter_limits_refuse_and_name_the_limit():
+    matched = simulate(1, share=0.15)
+    for limit, words in (
+        (replace(TRUST, min_chance_ratio=1000), "chance alone"),
+        (replace(TRUST, max_agreement_mm=0.01), "mm apart"),
+        (replace(TRUST, min_spread_mm=90), "too close together"),
+        (replace(TRUST, max_predicted_tre_mm=0.01), "expected error"),
+        (replace(TRUST, min_confidence=1.0), "narrowly"),
+    ):
+        verdict = judge(matched, trust=replace(limit, chance_repeats=1, splits=1))[1]
+        assert not verdict.accepted
+        assert len(verdict.reasons) == 1
+        assert words in verdict.reasons[0]
+        assert words == "narrowly" or verdict.confidence < 0.5
+
+
+def test_same_seed_same_verdict():
+    matched = simulate(2, count=300, share=0.2)
+    assert judge(matched, 5)[1] == judge(matched, 5)[1]
+
+
+def test_an_empty_field_of_view_is_refused():
+    matched = simulate(0, count=50, share=1.0)
+    matched.fov = torch.zeros(0, 3)
+    with pytest.raises(EstimationError, match="fov_points"):
+        judge(matched)
