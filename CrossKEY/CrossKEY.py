@@ -12,6 +12,7 @@ from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +39,8 @@ class CrossKEY(ScriptedLoadableModule):
     def __init__(self, parent: object) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = "CrossKEY"
-        parent.categories = [_("Registration")]
+        # Slicer translates the names of categories in this context of its own.
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
         parent.dependencies = []
         parent.contributors = ["CrossKEY for 3D Slicer contributors"]
         parent.helpText = _(

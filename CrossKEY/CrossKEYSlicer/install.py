@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import io
+import platform
+import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -16,17 +18,49 @@ from .job import Job, new_job
 from .logic import CrossKEYLogic
 from .problem import Cancelled, Problem
 
-TORCH = ">=2.13"
+NEEDED = (2, 13)  # nothing older was tested
+TORCH = f">={NEEDED[0]}.{NEEDED[1]}"
 SHOWN = 100  # characters of a line; the Python console has all of it
-QUESTION = _(
-    "CrossKEY needs PyTorch, which is not installed in this Slicer yet. "
-    "Download and install it now? It takes some minutes and up to 3 GB of disk."
-)
+DOWNLOAD = _("Download and install it now? It takes some minutes and up to 3 GB of disk.")
 
 
-def torch_missing() -> bool:
-    """Importing it would take seconds and is the worker's task."""
-    return importlib.util.find_spec("torch") is None
+def installed_torch() -> str:
+    """Version of the installed PyTorch; empty without one.
+
+    From its metadata, as PyTorchUtils does: importing it would take seconds and is the worker's
+    task, and a folder named torch that an uninstallation left behind is none.
+    """
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def torch_lacking() -> str:
+    """What is wrong with the installed PyTorch, in words; empty where it serves."""
+    found, needed = installed_torch(), ".".join(map(str, NEEDED))
+    if not found:
+        return _("CrossKEY needs PyTorch, which is not installed in this Slicer yet.")
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers is None or tuple(map(int, numbers.groups())) < NEEDED:
+        text = _("CrossKEY needs PyTorch {needed} or newer; this Slicer has {found}.")
+        return text.format(needed=needed, found=found)
+    return ""
+
+
+def check_computer() -> None:
+    """
+    Raises:
+        Problem: there is no build of PyTorch for this Slicer, so nothing need be asked.
+    """
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        raise Problem(
+            _(
+                "PyTorch is no longer published for Slicer on macOS (the Intel build, which also "
+                "runs on Apple silicon), so CrossKEY cannot compute here. Use Linux or Windows, or "
+                "the command crosskey in a Python of your own."
+            )
+        )
 
 
 def pytorch_extension() -> Any:
@@ -48,7 +82,7 @@ def pytorch_extension() -> Any:
 
 
 def ensure_torch(logic: CrossKEYLogic, ask: Callable[[str], bool]) -> None:
-    """Install PyTorch if it is missing and the person agrees.
+    """Install PyTorch if it is missing or too old and the person agrees.
 
     The extension installs within Slicer and returns when that is done. Meanwhile it is the job of
     the logic: the panel shows it, and nothing else can be begun.
@@ -60,10 +94,12 @@ def ensure_torch(logic: CrossKEYLogic, ask: Callable[[str], bool]) -> None:
         Cancelled: the answer was no.
         Problem: it cannot be installed.
     """
-    if not torch_missing():
+    lacking = torch_lacking()
+    if not lacking:
         return
+    check_computer()
     extension = pytorch_extension()
-    if not ask(QUESTION):
+    if not ask(f"{lacking} {DOWNLOAD}"):
         raise Cancelled(_("Nothing was installed; CrossKEY cannot work without PyTorch."))
     try:
         with new_job("install") as job:

@@ -47,6 +47,9 @@ class Job:
 
     def end(self, state: str, message: str = "") -> None:
         self.state, self.message = state, message
+        self.remove_files()
+
+    def remove_files(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -64,12 +64,19 @@ def ended(job: Any) -> str:
 def say(ui: Any, text: str, bad: bool = False) -> None:
     """The one line under the buttons; problems in red instead of a window to click away."""
     ui.statusLabel.setText(text)
-    ui.statusLabel.setStyleSheet(f"color: {words.RED}; font-weight: bold;" if bad else "")
+    ui.statusLabel.setStyleSheet(words.coloured(words.RED, is_dark(ui.statusLabel)) if bad else "")
+
+
+def is_dark(widget: Any) -> bool:
+    """Whether the window is dark, as in Slicer's dark style."""
+    return widget.palette.color(qt.QPalette.Window).lightness() < 128
 
 
 def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     """What may be pressed, and which model will be used."""
     parameters, idle = logic.parameters, not logic.busy
+    for selector in (ui.mriSelector, ui.iusSelector, ui.transformSelector):
+        selector.setEnabled(idle)
     why = obstacle(volumes.check_pair, parameters.mri, parameters.ius)
     ui.registerButton.setEnabled(idle and not why)
     ui.registerButton.setToolTip(why or _("Find where the ultrasound lies in the MRI"))
@@ -86,7 +93,7 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
         if model_store.usable_model(parameters):
             text = _("This patient's own model.")
     except Problem as problem:
-        text, colour = str(problem), f"color: {words.AMBER}; font-weight: bold;"
+        text, colour = str(problem), words.coloured(words.AMBER, is_dark(ui.modelLabel))
     ui.modelLabel.setText(text)
     ui.modelLabel.setStyleSheet(colour)
 

@@ -25,6 +25,7 @@ class CrossKEYParameters:
         fromPresent: search around the alignment of the scene.
         autoRegister: register again when a new ultrasound is there.
         after: show the scene after registration, else before.
+        viewsSetUp: the slice views show a registration; they are not arranged again unasked.
         fade: opacity of the ultrasound over the MRI.
         mriLandmarks, iusLandmarks: corresponding points, to measure the error.
         landmarksFrom, landmarksTo: points of the one are found in the other.
@@ -53,6 +54,7 @@ class CrossKEYParameters:
     fromPresent: bool = False
     autoRegister: bool = False
     after: bool = True
+    viewsSetUp: bool = False
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     mriLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     iusLandmarks: slicer.vtkMRMLMarkupsFiducialNode

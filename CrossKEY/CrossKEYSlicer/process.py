@@ -10,16 +10,20 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
+# What the launcher around Slicer's Python says last when that has crashed.
+LAUNCHER = re.compile(r"error: \[.*\] exit abnormally", re.IGNORECASE)
+TOLD_LINES = 2
 KEPT_LINES = 200  # of what the process says besides its answers
 LONGEST_ANSWER = 64 * 2**20  # bytes; more without a line's end is no answer
 STOP_MS = 3000
@@ -38,6 +42,13 @@ def library_folder() -> str:
     if found is None or found.origin is None:
         return ""
     return str(Path(found.origin).parents[1])
+
+
+def last_words(log: Iterable[str]) -> str:
+    """The last lines of a process that say something, without those of the launcher around it."""
+    lines = [line.strip() for line in log]
+    lines = [line for line in lines if line and not LAUNCHER.search(line)]
+    return " ".join(lines[-TOLD_LINES:])
 
 
 class WorkerProcess:
@@ -152,7 +163,7 @@ class WorkerProcess:
         process.deleteLater()
         listener, self._listener = self._listener, None
         if listener is not None:
-            said = self.log[-1] if self.log else _("it said nothing")
+            said = last_words(self.log) or _("it said nothing")
             message = _("The worker process ended unexpectedly: {said}").format(said=said)
             listener({"kind": "error", "message": message, "expected": False})
 

@@ -98,8 +98,10 @@ class JobRunner:
 
     def _stop(self, message: str) -> None:
         if self.busy and self.job is not None:
-            self.job.end("cancelled", message)
+            # The worker ends before its files go: it may be reading them, or still write one.
+            self.job.state, self.job.message = "cancelled", message
             self.worker.stop()
+            self.job.remove_files()
             self.onChange()
 
     def _wait(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def set_up(parameters: CrossKEYParameters) -> None:
     for composite in composites():
         composite.SetBackgroundVolumeID(mri.GetID())
         composite.SetForegroundVolumeID(ius.GetID())
+    parameters.viewsSetUp = True
     fade(parameters, parameters.fade)
     bounds = np.zeros(6)
     ius.GetRASBounds(bounds)

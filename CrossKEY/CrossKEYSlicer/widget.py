@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ctk
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -40,6 +41,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameters: Any = None
         self._tie = 0
         self._shown: dict[str, Any] = {}
+        self._folder = ""  # of synthetic ultrasound, as it was shown last
         self._found: list[landmark_results.Found] = []
         # Last, and once: without a parent it builds the whole panel, observers included.
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -80,7 +82,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.afterCheckBox.clicked.connect(self.onAfter)
         ui.fadeSlider.valueChanged.connect(self.onFade)
         ui.matchTable.itemSelectionChanged.connect(self.onMatchSelected)
+        ui.syntheticFolderEdit.filters = ctk.ctkPathLineEdit.Dirs  # else no folder can be picked
         ui.syntheticFolderEdit.currentPathChanged.connect(self.onSyntheticFolder)
+        ui.syntheticFolderEdit.validInputChanged.connect(self.onFolderValid)
 
     def enter(self) -> None:
         self._follow()
@@ -135,7 +139,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameters is None:
             return
         panel_state.show_inputs(self.ui, self.logic)
-        self.ui.syntheticFolderEdit.currentPath = self._parameters.syntheticFolder
+        self._showFolder()
         outcome = self.logic.outcome()
         if outcome != self._shown:
             self._shown = outcome
@@ -144,6 +148,13 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         p = self._parameters
         self.autoRegister.follow(p.ius if p.autoRegister else None)
         self.autoFind.follow(p.landmarkPoints if p.landmarksAgain else None)
+
+    def _showFolder(self) -> None:
+        """Only when it is another: what a person is about to type must not be written over."""
+        folder = self._parameters.syntheticFolder
+        if folder != self._folder:
+            self._folder = folder
+            self.ui.syntheticFolderEdit.currentPath = folder
 
     def _showLandmarks(self) -> None:
         """Only when they are others than those shown, since that may move the views, and not while
@@ -176,6 +187,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onPrepare(self) -> None:
         with self.told():
+            written = self.ui.syntheticFolderEdit.currentPath
+            if written and not self._parameters.syntheticFolder:
+                raise Problem(_("There is no folder '{folder}'.").format(folder=written))
             install.ensure_torch(self.logic, self.ask)
             self.logic.startPreparation()
 
@@ -264,7 +278,13 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSyntheticFolder(self, path: str) -> None:
         if self._parameters is not None:
+            self._folder = path
             self._parameters.syntheticFolder = path
+
+    def onFolderValid(self, valid: bool) -> None:
+        """Nothing else tells of a field that was emptied or holds no folder."""
+        if not valid:
+            self.onSyntheticFolder("")
 
     def onMatchSelected(self) -> None:
         row = self.ui.matchTable.currentRow()
@@ -285,7 +305,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return  # what it was for comes next
         if job.kind == "register" and job.state == "done":
             panel_state.show_outcome(self.ui, self.logic)
-            self.logic.setUpViews()
+            if not self._parameters.viewsSetUp:  # later they are as the person has arranged them
+                self.logic.setUpViews()
             self.status.annotate(said, bool(job.result["accepted"]))
         self.autoRegister.beginIfDue()
         self.autoFind.beginIfDue()

@@ -11,6 +11,12 @@ from slicer.i18n import tr as _
 from .landmark_results import BAD, CHECK, GOOD, SCORE_LIMIT, SPREAD_LIMIT_MM, Found
 
 GREEN, RED, AMBER, GREY = "#1b7a3a", "#b3261e", "#8a5a00", "#5f6368"
+ON_DARK = {RED: "#ff8a80", AMBER: "#ffc060"}  # for text on a dark window
+
+
+def coloured(colour: str, dark: bool) -> str:
+    """Style of emphasised text on the window itself."""
+    return f"color: {ON_DARK[colour] if dark else colour}; font-weight: bold;"
 
 
 @dataclass(frozen=True)

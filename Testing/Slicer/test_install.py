@@ -43,13 +43,13 @@ def extension(app, monkeypatch):
     from CrossKEYSlicer import install
 
     def installed():
-        monkeypatch.setattr(install, "torch_missing", lambda: False)
+        monkeypatch.setattr(install, "installed_torch", lambda: "2.13.0")
 
     fake = Extension(app, installed)
     module = types.ModuleType("PyTorchUtils")
     module.PyTorchUtilsLogic = fake
     monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
-    monkeypatch.setattr(install, "torch_missing", lambda: True)
+    monkeypatch.setattr(install, "installed_torch", lambda: "")
     return fake
 
 
@@ -177,3 +177,76 @@ def test_a_failure_is_told(panel, volumes, extension, asked, failure):
     assert not panel.ui.progressBar.visible
     panel.ui.registerButton.click()
     assert len(extension.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("", "not installed"),
+        ("2.2.2", "2.13 or newer; this Slicer has 2.2.2"),
+        ("2.9.1+cu128", "has 2.9.1+cu128"),
+        ("2.13.0+cpu", ""),
+        ("2.14.0a0+git1", ""),
+        ("3.0", ""),
+    ],
+)
+def test_versions(app, monkeypatch, version, words):
+    from CrossKEYSlicer import install
+
+    monkeypatch.setattr(install, "installed_torch", lambda: version)
+    said = install.torch_lacking()
+    assert words in said
+    assert bool(said) == bool(words)
+
+
+def test_the_version_comes_from_the_metadata(app):
+    import importlib.metadata
+
+    from CrossKEYSlicer import install
+
+    assert install.installed_torch() == importlib.metadata.version("torch")
+
+
+def test_an_empty_folder_is_no_torch(app, monkeypatch, tmp_path):
+    """As an uninstallation leaves it behind: found as a package, but without metadata."""
+    import importlib.metadata
+    import importlib.util
+
+    from CrossKEYSlicer import install
+
+    (tmp_path / "torch").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert importlib.util.find_spec("torch") is not None
+    assert install.installed_torch() == ""
+
+
+def test_too_old_is_told_in_the_question(panel, volumes, extension, asked, monkeypatch):
+    from CrossKEYSlicer import install
+
+    monkeypatch.setattr(install, "installed_torch", lambda: "2.2.2")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    assert "this Slicer has 2.2.2" in asked[0]
+
+
+def test_no_question_where_there_is_no_build(panel, volumes, extension, asked, monkeypatch):
+    import platform
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    assert asked == extension.calls == []
+    assert "macOS" in panel.ui.statusLabel.text
+
+
+def test_the_self_test_is_skipped_without_torch(extension, scene):
+    from CrossKEY import CrossKEYTest
+
+    said = []
+    test = CrossKEYTest()
+    test.delayDisplay = lambda text, *_: said.append(text)
+    test.runTest()
+    assert len(said) == 1
+    assert said[0].startswith("Skipped: CrossKEY needs PyTorch")

@@ -231,3 +231,62 @@ def test_auto_register_waits_for_the_running_one(panel, volumes, wait, worker):
     wait(lambda: not first.running)
     wait(lambda: panel.logic.job is not first and not panel.logic.busy)
     assert first.state == panel.logic.job.state == "done"
+
+
+def test_views_are_set_up_once_and_on_request(panel, scene, volumes, wait):
+    views = slice_views(scene)
+    registered(panel, wait, volumes)
+    composite = views[0][1]
+    composite.SetForegroundVolumeID(None)
+    registered(panel, wait, volumes)
+    assert composite.GetForegroundVolumeID() is None
+    panel.ui.viewsButton.click()
+    assert composite.GetForegroundVolumeID() == volumes[1].GetID()
+
+
+def test_selectors_are_locked_while_it_works(panel, volumes, wait, worker):
+    selectors = [panel.ui.mriSelector, panel.ui.iusSelector, panel.ui.transformSelector]
+    panel.logic.worker = worker("slow")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    wait(lambda: panel.ui.statusLabel.text == "keypoints")
+    assert not any(selector.enabled for selector in selectors)
+    panel.ui.cancelButton.click()
+    assert all(selector.enabled for selector in selectors)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2 of "#rrggbb"."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_is_readable_on_light_and_dark_windows(app):
+    """At least 4.5:1, the WCAG minimum for text, on white and on Slicer's dark #323232."""
+    from CrossKEYSlicer import words
+
+    for colour in (words.RED, words.AMBER):
+        for window, dark in (("#ffffff", False), ("#323232", True)):
+            text = words.coloured(colour, dark).split(";")[0].removeprefix("color: ")
+            assert contrast(text, window) >= 4.5, (text, window)
+    for background in (words.GREEN, words.RED, words.AMBER, words.GREY):
+        assert contrast("#ffffff", background) >= 4.5, background
+    assert contrast("#000000", "#ffffff") == 21
+
+
+def test_emphasised_text_follows_the_window(panel):
+    import qt
+    from CrossKEYSlicer import words
+
+    for window, colour in (("#ffffff", words.RED), ("#323232", words.ON_DARK[words.RED])):
+        palette = panel.ui.statusLabel.palette
+        palette.setColor(qt.QPalette.Window, qt.QColor(window))
+        panel.ui.statusLabel.setPalette(palette)
+        panel.tellProblem("It cannot be done.")
+        assert colour in panel.ui.statusLabel.styleSheet

@@ -65,6 +65,7 @@ def test_contrasts_and_folder_reach_the_worker(ready, wait, saved):
     third = make_volume("FLAIR", 3)
     ready.ui.secondContrastSelector.setCurrentNode(third)
     ready.ui.thirdContrastSelector.setCurrentNode(third)
+    saved.mkdir(exist_ok=True)
     ready.ui.syntheticFolderEdit.currentPath = str(saved)
     ready.ui.minutesSpinBox.value = 3.5
     asked = []
@@ -133,3 +134,34 @@ def test_from_the_console(logic, volumes, saved):
     assert Path(result["output"]).parent == saved
     assert one.parameters.modelPath == result["output"]
     assert len(one.parameters.modelSha256) == 64
+
+
+def test_a_folder_is_picked_and_emptied(panel, tmp_path):
+    edit, parameters = panel.ui.syntheticFolderEdit, panel.logic.parameters
+    edit.currentPath = str(tmp_path)
+    assert parameters.syntheticFolder == str(tmp_path)
+    file = tmp_path / "file.nii.gz"
+    file.touch()
+    edit.currentPath = str(file)
+    assert parameters.syntheticFolder == "", "a file was taken for a folder"
+    edit.currentPath = str(tmp_path)
+    edit.currentPath = ""
+    assert parameters.syntheticFolder == ""
+
+
+def test_a_folder_that_is_not_there_is_told(ready, tmp_path):
+    ready.ui.syntheticFolderEdit.currentPath = str(tmp_path / "missing")
+    ready.ui.prepareButton.click()
+    assert "There is no folder" in ready.ui.statusLabel.text
+    assert not ready.logic.busy
+
+
+def test_what_is_being_typed_is_left_alone(panel, tmp_path):
+    edit, parameters = panel.ui.syntheticFolderEdit, panel.logic.parameters
+    edit.currentPath = str(tmp_path)
+    half = str(tmp_path)[:-3]
+    edit.currentPath = half
+    parameters.minutes = 4.0  # makes the panel look at its parameters again
+    assert edit.currentPath == half
+    parameters.syntheticFolder = str(tmp_path.parent)  # from the console
+    assert edit.currentPath == str(tmp_path.parent)

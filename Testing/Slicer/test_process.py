@@ -81,6 +81,35 @@ def test_death_is_told_and_the_next_request_starts_anew(logic, volumes, app, mod
     assert volumes[1].GetParentTransformNode() is None
 
 
+def test_the_launchers_own_line_is_not_what_is_told(app):
+    from CrossKEYSlicer.process import last_words
+
+    log = [
+        "  File model.py, line 3",
+        "MemoryError: 3 GB asked for",
+        "",
+        "error: [/opt/Slicer/bin/./python-real] exit abnormally - Report the problem.",
+    ]
+    assert last_words(log).endswith("MemoryError: 3 GB asked for")
+    assert "exit abnormally" not in last_words(log)
+    assert last_words(["", " "]) == ""
+
+
+def test_the_worker_has_ended_before_its_files_go(logic, volumes, wait, monkeypatch):
+    from CrossKEYSlicer import job
+
+    one, pids = logic("slow"), []
+    one.parameters.mri, one.parameters.ius = volumes
+    one.startRegistration()
+    wait(lambda: one.job.stage == "keypoints")
+    pid, remove = one.worker.pid, job.shutil.rmtree
+    monkeypatch.setattr(
+        job.shutil, "rmtree", lambda *a, **o: (pids.append(alive(pid)), remove(*a, **o))
+    )
+    one.cancel()
+    assert pids == [False]
+
+
 def test_killed_from_outside(logic, volumes, wait):
     one = logic("slow")
     one.parameters.mri, one.parameters.ius = volumes

@@ -159,6 +159,7 @@ def stand_in_files() -> None:
 
     i18n = types.ModuleType("slicer.i18n")
     i18n.tr = lambda text: text
+    i18n.translate = lambda context, text: text
     sys.modules["slicer.i18n"] = i18n
     sys.modules["slicer.ScriptedLoadableModule"] = scripted
     sys.modules["slicer.parameterNodeWrapper"] = parameter_nodes

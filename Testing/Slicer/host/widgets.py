@@ -5,6 +5,7 @@ Only what the real widgets have is public here; anything else raises, as it woul
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from PySide6 import QtWidgets
@@ -73,20 +74,42 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):
+    """As CTK's: `currentPathChanged` comes for acceptable paths alone, so that emptying the field
+    is told by `validInputChanged` only; folders are acceptable only with the filter `Dirs`."""
+
     currentPathChanged = Signal(str)
+    validInputChanged = Signal(bool)
+    Dirs, Files = 0x0001, 0x0002
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._line = QtWidgets.QLineEdit()
-        self._filters = 0
+        self._filters = self.Files
+        self._valid = False
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._line)
-        self._line.textChanged.connect(self.currentPathChanged)
+        self._line.textChanged.connect(self._edited)
+
+    def _edited(self, text: str) -> None:
+        path = Path(text)
+        valid = bool(text) and bool(
+            (self._filters & self.Dirs and path.is_dir())
+            or (self._filters & self.Files and path.is_file())
+        )
+        if valid != self._valid:
+            self._valid = valid
+            self.validInputChanged.emit(valid)
+        if valid:
+            self.currentPathChanged.emit(text)
+
+    def _filter(self, filters: int) -> None:
+        self._filters = filters
 
     currentPath = Property(
         str, lambda self: self._line.text, lambda self, path: self._line.setText(path)
     )
+    filters = Property(int, lambda self: self._filters, _filter)
 
 
 class ctkSliderWidget(QtWidgets.QWidget):
