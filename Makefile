@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check case24 benchmark general clean
+.PHONY: demo test check release-check case24 benchmark general clean
 
 demo: $(READY)
 	$(BIN)/crosskey demo --output demo-output
@@ -55,6 +55,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $(READY)
+
+# Before a release: fails while the repository's address is a placeholder
+release-check: $(READY)
+	$(BIN)/python Resources/ExtensionIndex/check_release.py
 
 clean:
 	rm -rf .venv demo-output

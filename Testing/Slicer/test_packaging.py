@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -127,6 +128,41 @@ def test_pictures_of_the_description_exist(installed):
         for url in description[name].split():
             path = ROOT / url.split("/raw/main/")[1]
             assert path.read_bytes().startswith(b"\x89PNG"), path
+
+
+def test_the_address_stands_in_one_place(installed):
+    entry = json.loads((ROOT / "Resources/ExtensionIndex/CrossKEY.json").read_text())
+    assert installed[1]["HOMEPAGE"] + ".git" == entry["scm_url"]
+    holders = [
+        path
+        for pattern in ("*.md", "*.toml", "*.cff", "CMakeLists.txt", "CrossKEY/**/*.py")
+        for path in ROOT.glob(pattern)
+        if "example.org" in path.read_text(encoding="utf-8")
+    ]
+    assert holders == []
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("https://example.org/SlicerCrossKEY.git", "placeholder"),
+        ("http://git.site.net/SlicerCrossKEY.git", "expected scm_url"),
+        ("https://git.site.net/SlicerCrossKEY", "expected scm_url"),
+        ("https://git.site.net/crosskey.git", "must contain 'Slicer'"),
+        ("https://git.site.net/group/SlicerCrossKEY.git", ""),
+    ],
+)
+def test_a_release_needs_a_real_address(tmp_path, address, words):
+    spec = importlib.util.spec_from_file_location(
+        "check_release", ROOT / "Resources/ExtensionIndex/check_release.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    entry = tmp_path / "CrossKEY.json"
+    entry.write_text(json.dumps({"scm_url": address}))
+    said = module.problem(entry)
+    assert words in said
+    assert bool(said) == bool(words)
 
 
 def test_index_entry():
