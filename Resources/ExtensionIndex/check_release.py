@@ -1,6 +1,7 @@
 """Whether the extension can be given to the extension index: `make release-check`.
 
-The repository's address is written in one place, ``scm_url`` of CrossKEY.json; CMake reads it there.
+The repository's address is written in one place, ``scm_url`` of CrossKEY.json; CMake reads it
+there too.
 """
 
 from __future__ import annotations
