@@ -35,6 +35,10 @@ def benchmark(
     simulate: Annotated[
         int, typer.Option(help="Simulated ultrasounds per MRI, their pose exactly known.", min=0)
     ] = 0,
+    deformed: Annotated[
+        int,
+        typer.Option(help="Likewise, the ultrasound deformed against the MRI.", min=0),
+    ] = 0,
     absent: Annotated[
         int,
         typer.Option(
@@ -77,7 +81,8 @@ def benchmark(
     outputs.check_folder(output)
     place = machine(device, threads)
     strangers = (foreign or [], mirrored or [])
-    cases = _cases(case, mri or [], ius, landmarks or [], (simulate, absent), strangers)
+    counts = (simulate, deformed, absent)
+    cases = _cases(case, mri or [], ius, landmarks or [], counts, strangers)
     ours = Model.load(model).to(place) if OURS in chosen else None
     trials = plan(cases, chosen, sizes, seeds)
     if not trials:
@@ -125,12 +130,13 @@ def _cases(
     mri: Sequence[Path],
     ius: Path | None,
     landmarks: Sequence[Path],
-    counts: tuple[int, int],
+    counts: tuple[int, int, int],
     strangers: tuple[Sequence[Path], Sequence[Path]],
 ) -> list[Case]:
     """Raises InputError: options that do not go together, or give no case at all."""
     from ..evaluation.cases import (
         absent_cases,
+        deformed_cases,
         find_case,
         foreign_cases,
         mirrored_cases,
@@ -151,12 +157,13 @@ def _cases(
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
     cases = [] if ius is None else real_cases(mri, ius, landmarks)
-    cases += simulated_cases(mri, counts[0]) + absent_cases(mri, counts[1])
+    cases += simulated_cases(mri, counts[0]) + deformed_cases(mri, counts[1])
+    cases += absent_cases(mri, counts[2])
     cases += foreign_cases(mri, foreign) + mirrored_cases(mri, mirrored)
     if not cases:
         raise InputError(
-            "nothing to register: give --ius and --landmarks, --simulate, --absent, --foreign "
-            "or --mirrored"
+            "nothing to register: give --ius and --landmarks, --simulate, --deformed, --absent, "
+            "--foreign or --mirrored"
         )
     return cases
 

@@ -17,6 +17,7 @@ from ..formats.landmarks import read_landmark_pairs
 from ..formats.volumes import NIFTI, TEXT_HEADER
 from ..geometry.volume import Grid, Volume
 from ..synthesis.anatomy import Anatomy, read_anatomy
+from ..synthesis.deformation import Deformation
 from ..synthesis.probe import Probe
 from ..synthesis.simulator import simulate
 from ..synthesis.style import Style
@@ -25,6 +26,7 @@ from ..trust.plausibility import SMALLEST_IUS_ML, filled_ml
 REAL, SIMULATED, FOREIGN = "real", "simulated", "foreign"
 EMPTIED = "emptied"  # in the name of a simulated iUS whose side of the head was
 MIRRORED = "mirrored"  # in the name of an MRI
+DEFORMED = "deformed"  # in the name of an MRI, against which the simulated iUS is
 IUS_NAME = re.compile(r"(^|[_-])i?us([_.-])", re.IGNORECASE)  # Case24_US_before.nii.gz, ius.nrrd
 TARGETS = 500  # places in the field of view at which a simulated pair's error is measured
 SPACING_MM = 0.5  # of simulated iUS; real ones have about this
@@ -122,6 +124,20 @@ def simulated_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case
     ]
 
 
+def deformed_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
+    """As `simulated_cases`, from an MRI against which the ultrasound is deformed: no rigid
+    transform is fully right, and the best rigid fit to the deformation is the figure to reach."""
+
+    def loader(path: Path, site: int) -> Callable[[], Images]:
+        return lambda: simulated(_read(path), _anatomy(path), (seed, site), deformed=True)
+
+    return [
+        Case(SIMULATED, f"{name}, {DEFORMED}", f"site {site}", loader(path, site))
+        for path, name in names_of(mri)
+        for site in range(count)
+    ]
+
+
 def mirrored_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
     """Every iUS with every MRI mirrored left to right, that of the same patient too: what it shows
     is on the wrong side, in the likeness of the right one."""
@@ -152,23 +168,37 @@ def names_of(paths: Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def simulated(
-    mri: Volume, anatomy: Anatomy, seed: tuple[int, int], spacing_mm: float = SPACING_MM
+    mri: Volume,
+    anatomy: Anatomy,
+    seed: tuple[int, int],
+    spacing_mm: float = SPACING_MM,
+    deformed: bool = False,
 ) -> Images:
-    """An iUS of this brain in its own world, so that the true transform is the identity.
+    """An iUS of this brain in its own world: the true transform is the identity, or what the
+    deformation makes of it.
 
-    Spots that training draws into both images are left out: the MRI must stay as it is.
+    Spots and tumours that training draws into both images are left out: the MRI must stay as it is.
     """
     generator = torch.Generator().manual_seed(1000 * seed[0] + seed[1])
     for _ in range(MOST_DRAWS):
         probe, style = Probe.draw(anatomy, generator), Style.draw(generator)
         style = replace(style, blob_count=0, tumour_count=0)
-        made = simulate(anatomy, generator, probe=probe, style=style, spacing_mm=spacing_mm).volume
+        deformation = Deformation.draw(probe, generator) if deformed else None
+        simulation = simulate(
+            anatomy,
+            generator,
+            probe=probe,
+            style=style,
+            deformation=deformation,
+            spacing_mm=spacing_mm,
+        )
+        made = simulation.volume
         if filled_ml(made) >= SMALLEST_IUS_ML:
             break
     inside = (made.array > 0).nonzero()
     chosen = inside[torch.randint(len(inside), (TARGETS,), generator=generator).to(inside.device)]
     targets = made.points_ras(chosen.float())
-    return Images(mri, made, targets, targets)
+    return Images(mri, made, simulation.to_mri(targets), targets)
 
 
 def mirrored(mri: Volume) -> Volume:

@@ -14,6 +14,7 @@ from phantoms.training import small_encoder
 
 from CrossKEYLib import cli
 from CrossKEYLib.errors import EstimationError, InputError
+from CrossKEYLib.estimation.target_error import landmark_fit, target_errors
 from CrossKEYLib.evaluation import benchmark, benchmark_figure, benchmark_tables
 from CrossKEYLib.evaluation.benchmark import Trial, attempt, plan, run
 from CrossKEYLib.evaluation.cases import (
@@ -23,6 +24,7 @@ from CrossKEYLib.evaluation.cases import (
     Case,
     Images,
     absent_cases,
+    deformed_cases,
     find_case,
     foreign_cases,
     mirrored,
@@ -261,6 +263,21 @@ def test_simulated_pairs_have_an_exact_truth(tmp_path):
     ]
 
 
+def test_deformed_pairs_know_where_the_mri_has_each_target(tmp_path):
+    """No rigid motion takes one set of targets to the other, and the floor tells by how much."""
+    mri = sheet(grid_around(CENTRE, np.eye(3), 60))
+    made = simulated(mri, block_anatomy(mri), (0, 0), spacing_mm=1.5, deformed=True)
+    assert made.targets_fixed is not None
+    assert made.targets_moving is not None
+    apart = (made.targets_fixed - made.targets_moving).norm(dim=1)
+    assert 0.5 < float(apart.mean()) < 12
+    fit = landmark_fit(made.targets_fixed, made.targets_moving)
+    floor = target_errors(fit, made.targets_fixed, made.targets_moving).mean()
+    assert 0.1 < float(floor) < float(apart.mean())
+    (case,) = deformed_cases([tmp_path / "a.nii.gz"], 1)
+    assert (case.kind, case.mri, case.ius) == (SIMULATED, "a.nii.gz, deformed", "site 0")
+
+
 def result(method: str, level: str, tre: float | None, **others: object) -> dict:
     values = {
         "kind": REAL,
@@ -400,7 +417,7 @@ def test_command_needs_something_to_register(tmp_path, capsys):
     mri = tmp_path / "mri.nii.gz"
     mri.touch()
     assert cli.main([*base, "--mri", str(mri)]) == 2
-    assert "--simulate, --absent, --foreign or --mirrored" in capsys.readouterr().err
+    assert "--simulate, --deformed, --absent, --foreign or --mirrored" in capsys.readouterr().err
     assert cli.main([*base, "--mri", str(mri), "--ius", str(mri)]) == 2
     assert "belong together" in capsys.readouterr().err
 
