@@ -7,7 +7,8 @@ print(result["accepted"], result["reasons"])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ from .runner import JobRunner
 SCENE_CHANGED = ("EndBatchProcessEvent", "EndUndoEvent", "EndRedoEvent")
 
 
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A bound method that does not keep its object alive, for observers that outlive it."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            alive(*args)
+
+    return call
+
+
 class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner):
     """Registration, preparation, landmarks and what goes with them.
 
@@ -63,10 +76,15 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         self._parameters: CrossKEYParameters | None = None
         self._follower = ResultFollower()
         scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self._sceneCloses)
+        # The scene and the application outlive a logic that was made in the console and let go.
+        self.addObserver(scene, scene.StartCloseEvent, weakly(self._sceneCloses))
         for event in SCENE_CHANGED:
-            self.addObserver(scene, getattr(scene, event), self._sceneChanged)
-        slicer.app.aboutToQuit.connect(self.close)
+            self.addObserver(scene, getattr(scene, event), weakly(self._sceneChanged))
+        self._onParameters = weakly(self._parametersChanged)
+        slicer.app.aboutToQuit.connect(weakly(self.close))
+
+    def __del__(self) -> None:
+        self.removeObservers()
 
     @property
     def parameters(self) -> CrossKEYParameters:
@@ -75,8 +93,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
             # Of equal priority, VTK calls the first observer last. That must not be the one by
             # which a parameter is kept up to date, so one of lower priority comes first.
             modified = vtk.vtkCommand.ModifiedEvent
-            if not self.hasObserver(node, modified, self._parametersChanged):
-                self.addObserver(node, modified, self._parametersChanged, priority=-1.0)
+            if not self.hasObserver(node, modified, self._onParameters):
+                self.addObserver(node, modified, self._onParameters, priority=-1.0)
             self._parameters = CrossKEYParameters(node)
             self._follower.follow(self._parameters)
         return self._parameters

@@ -182,3 +182,20 @@ def test_the_lines_of_the_readme_work_as_written(scene, volumes, worker, monkeyp
     exec(lines, {"mriNode": volumes[0], "iusNode": volumes[1]})
     assert capsys.readouterr().out == "True 0.91 []\n"
     check_in_world(*volumes)
+
+
+def test_a_logic_made_in_the_console_is_let_go(worker, volumes):
+    """Neither the scene nor the application keeps it; the scene goes on without it."""
+    import gc
+    import weakref
+
+    from CrossKEYSlicer.logic import CrossKEYLogic
+
+    one = CrossKEYLogic(worker())
+    one.register(*volumes)
+    parameters, gone = one.parameters, weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+    parameters.minutes = 4.0
+    volumes[0].GetScene().Clear(0)
