@@ -15,10 +15,12 @@ import numpy as np
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from . import chain, result_nodes, standing
+from . import chain, preview, result_nodes, standing
 from .chain import CLOSE_MM, Correction
 from .parameters import CrossKEYParameters
 from .problem import Problem
+
+DOUBTFUL = "doubtful"
 
 
 def take(
@@ -28,21 +30,44 @@ def take(
     result: dict[str, Any],
 ) -> None:
     """The worker's result into the scene. A refused one moves nothing, and what an earlier one
-    showed as its matches is taken away: it does not belong to the verdict."""
+    showed as its matches is taken away: it does not belong to the verdict. A doubtful one is shown
+    as a preview."""
     matches = result.pop("matches")
+    preview.remove(parameters)
+    parameters.lastSeconds = float(result["seconds"]["total"])
+    parameters.judgedMri, parameters.judgedIus = mri, ius
     if result["accepted"]:
         apply(parameters, mri, ius, result["matrix_ras"], matches)
     else:
         result_nodes.clear_matches(parameters)
-    parameters.judgedMri, parameters.judgedIus = mri, ius
+    if result.get("verdict") == DOUBTFUL:
+        preview.show(parameters, mri, ius, result, matches)
     parameters.outcome = json.dumps({**result, "judged": standing.judged(mri, ius)})
+
+
+def apply_preview(parameters: CrossKEYParameters) -> None:
+    """Move the ultrasound as the preview shows it, which a person has decided.
+
+    Raises:
+        Problem: there is no preview, or the images have changed since.
+    """
+    waiting, report = preview.pending(parameters), outcome(parameters)
+    if not waiting:
+        raise Problem(_("There is no preview to apply."))
+    if report.get("outdated"):
+        raise Problem(report["outdated"])
+    mri, ius = parameters.judgedMri, parameters.judgedIus
+    preview.remove(parameters)
+    apply(parameters, mri, ius, waiting["matrix"], waiting["matches"])
+    kept = json.loads(parameters.outcome)
+    parameters.outcome = json.dumps({**kept, "applied_by_hand": True})
 
 
 def outcome(parameters: CrossKEYParameters) -> dict[str, Any]:
     """The last registration's report; empty before the first, and when what was accepted has been
     taken out of the scene. ``outdated`` says why it does not hold for what is shown, if so."""
     report = json.loads(parameters.outcome) if parameters.outcome else {}
-    gone = report.get("accepted") and in_place(parameters) is None
+    gone = was_applied(report) and in_place(parameters) is None
     if not report or gone:
         return {}
     return {**report, "outdated": standing.outdated(parameters, report)}
@@ -79,7 +104,12 @@ def in_place(parameters: CrossKEYParameters) -> Correction | None:
 
 def can_undo(parameters: CrossKEYParameters) -> bool:
     """Whether the last registration has changed the scene; a refused one has not."""
-    return bool(outcome(parameters).get("accepted"))
+    return was_applied(outcome(parameters))
+
+
+def was_applied(report: dict[str, Any]) -> bool:
+    """By its verdict, or by a person."""
+    return bool(report.get("accepted") or report.get("applied_by_hand"))
 
 
 def moved_by_hand(parameters: CrossKEYParameters) -> bool:

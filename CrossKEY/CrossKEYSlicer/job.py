@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import slicer
@@ -30,6 +31,7 @@ class Job:
         result: of the worker, when done.
         message: why it failed.
         folder: for files, gone when the job has ended.
+        begun: by the monotonic clock, seconds.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Job:
     result: dict[str, Any] = field(default_factory=dict)
     message: str = ""
     folder: Path = field(default_factory=private_folder)
+    begun: float = field(default_factory=monotonic)
 
     @property
     def running(self) -> bool:

@@ -30,6 +30,7 @@ from . import (
     landmark_search,
     landmarks,
     model_store,
+    preview,
     similarity,
     training_nodes,
     views,
@@ -236,6 +237,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
                 "model": model,
                 "initial": initial.tolist() if parameters.fromPresent else None,
                 "device": parameters.device,
+                "transform": "affine" if parameters.affine else "rigid",
+                "seed": parameters.seed,
             }
             self._begin(
                 job, request, lambda result: applied.take(self.parameters, mri, ius, result)
@@ -302,6 +305,18 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
     def showAfter(self, after: bool) -> None:
         """Show the scene after registration, or as it was before."""
         applied.show(self.parameters, after)
+
+    def applyPreview(self) -> None:
+        """Move the ultrasound as the preview of a doubtful result shows it.
+
+        Raises:
+            Problem: there is no preview, or the images have changed since.
+        """
+        applied.apply_preview(self.parameters)
+
+    def discardPreview(self) -> None:
+        """Take the preview of a doubtful result away; nothing is moved."""
+        preview.remove(self.parameters)
 
     def undo(self) -> None:
         """Back to the transform before the last registration, for good.

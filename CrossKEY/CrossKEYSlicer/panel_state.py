@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
-from . import applied, landmark_search, model_store, result_nodes, volumes, words
+from . import applied, landmark_search, model_store, preview, result_nodes, volumes, words
 from .landmark_results import Found
 from .logic import CrossKEYLogic
 from .problem import Problem
 
+NEARLY = 0.95  # of an expected time: shown as long as it is not done
 LANDMARK_COLUMNS = (_("Name"), _("Score"), _("Spread (mm)"), _("Trust"))
 TABLE_COLUMNS = (_("Residual (mm)"), _("Score"), _("Inlier"))
 
@@ -39,10 +41,14 @@ def show_job(ui: Any, logic: CrossKEYLogic) -> None:
     ui.cancelButton.setVisible(busy and not logic.installing)
     if job is None:
         return
-    known = job.share is not None
-    ui.progressBar.setMaximum(100 if known else 0)  # 0 shows a bar without an end
-    ui.progressBar.setValue(round(100 * (job.share or 0)))
-    say(ui, job.stage if job.running else ended(job), bad=job.state == "failed")
+    share, stage = job.share, job.stage
+    expected = logic.parameters.lastSeconds
+    if job.kind == "register" and job.running and expected:
+        share = min(NEARLY, (monotonic() - job.begun) / expected)
+        stage = _("{stage} (about {seconds:.0f} s in all)").format(stage=stage, seconds=expected)
+    ui.progressBar.setMaximum(0 if share is None else 100)  # 0 shows a bar without an end
+    ui.progressBar.setValue(round(100 * (share or 0)))
+    say(ui, stage if job.running else ended(job), bad=job.state == "failed")
 
 
 def ended(job: Any) -> str:
@@ -57,7 +63,9 @@ def ended(job: Any) -> str:
     seconds = job.result["seconds"]["total"]
     if job.kind == "landmarks":
         return words.landmarks(job.result["trust"], seconds)
-    done = _("Registered") if job.result["accepted"] else _("Refused")
+    doubtful = job.result.get("verdict") == applied.DOUBTFUL
+    done = _("Doubtful result") if doubtful else _("Refused")
+    done = _("Registered") if job.result["accepted"] else done
     return _("{done} in {seconds:.0f} s.").format(done=done, seconds=seconds)
 
 
@@ -99,8 +107,13 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
 
 
 def show_outcome(ui: Any, logic: CrossKEYLogic) -> None:
-    """Verdict and table."""
-    said = words.verdict(logic.outcome())
+    """Verdict, what can be decided, and table."""
+    outcome = logic.outcome()
+    said = words.verdict(outcome)
+    waiting = bool(preview.pending(logic.parameters))
+    for button in (ui.applyButton, ui.discardButton):
+        button.setVisible(waiting)
+    ui.applyButton.setEnabled(not outcome.get("outdated"))
     ui.verdictLabel.setText(said.text)
     ui.verdictLabel.setStyleSheet(said.style)
     rows = result_nodes.match_rows(logic.parameters)

@@ -36,6 +36,11 @@ class CrossKEYParameters:
         registeredMri, registeredIus, registeredTransform: of the last accepted registration,
             whatever has been chosen since.
         judgedMri, judgedIus: of the last registration, accepted or not.
+        previewVolume, previewTransform: show a doubtful result.
+        pending: matrix and matches of that, JSON; empty when nothing waits for a decision.
+        affine: stretch and shear, too.
+        seed: of everything random.
+        lastSeconds: how long the last registration took.
         outcome: report of the last registration, JSON.
         correction: the matrices before and after the accepted one, JSON; see `chain.Correction`.
     """
@@ -71,6 +76,12 @@ class CrossKEYParameters:
     registeredMri: slicer.vtkMRMLScalarVolumeNode
     registeredIus: slicer.vtkMRMLScalarVolumeNode
     registeredTransform: slicer.vtkMRMLLinearTransformNode
+    previewVolume: slicer.vtkMRMLScalarVolumeNode
+    previewTransform: slicer.vtkMRMLLinearTransformNode
+    pending: str = ""
+    affine: bool = False
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
+    lastSeconds: float = 0.0
     judgedMri: slicer.vtkMRMLScalarVolumeNode
     judgedIus: slicer.vtkMRMLScalarVolumeNode
     mriKeypoints: slicer.vtkMRMLMarkupsFiducialNode

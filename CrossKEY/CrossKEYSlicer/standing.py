@@ -45,7 +45,8 @@ def outdated(parameters: CrossKEYParameters, report: dict[str, Any]) -> str:
     for node, key in ((mri, "mri_image"), (ius, "ius_image")):
         if node.GetImageData() is None or volumes.fingerprint(node) != about[key]:
             return _("{name} has changed since.").format(name=node.GetName())
-    if report.get("accepted") and _was_moved(parameters):
+    applied = report.get("accepted") or report.get("applied_by_hand")
+    if applied and _was_moved(parameters):
         return _("The ultrasound or the MRI was moved since.")
     return ""
 

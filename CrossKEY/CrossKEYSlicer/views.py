@@ -19,7 +19,16 @@ def composites() -> Iterable[slicer.vtkMRMLSliceCompositeNode]:
 
 def set_up(parameters: CrossKEYParameters) -> None:
     """Layers, colours, and the views on the middle of the ultrasound."""
-    mri, ius = parameters.mri, parameters.ius
+    overlay(parameters, parameters.mri, parameters.ius)
+    parameters.viewsSetUp = True
+
+
+def overlay(
+    parameters: CrossKEYParameters,
+    mri: slicer.vtkMRMLScalarVolumeNode,
+    ius: slicer.vtkMRMLScalarVolumeNode,
+) -> None:
+    """An ultrasound, or its preview, in front of the MRI in all slice views."""
     ius.CreateDefaultDisplayNodes()
     display = ius.GetDisplayNode()
     display.SetAndObserveColorNodeID(IUS_COLOURS)
@@ -31,7 +40,6 @@ def set_up(parameters: CrossKEYParameters) -> None:
     for composite in composites():
         composite.SetBackgroundVolumeID(mri.GetID())
         composite.SetForegroundVolumeID(ius.GetID())
-    parameters.viewsSetUp = True
     fade(parameters, parameters.fade)
     bounds = np.zeros(6)
     ius.GetRASBounds(bounds)
@@ -40,8 +48,9 @@ def set_up(parameters: CrossKEYParameters) -> None:
 
 def fade(parameters: CrossKEYParameters, opacity: float) -> None:
     """Only where the ultrasound is in front: other views are none of this module's business."""
+    shown = [node.GetID() for node in (parameters.ius, parameters.previewVolume) if node]
     for composite in composites():
-        if parameters.ius and composite.GetForegroundVolumeID() == parameters.ius.GetID():
+        if composite.GetForegroundVolumeID() in shown:
             composite.SetForegroundOpacity(opacity)
 
 

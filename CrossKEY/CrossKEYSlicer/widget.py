@@ -20,6 +20,7 @@ from . import (
     landmark_search,
     model_store,
     panel_state,
+    preview,
     result_nodes,
     similarity,
     training_nodes,
@@ -78,6 +79,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.chartButton.clicked.connect(self.onChart)
         ui.viewsButton.clicked.connect(self.onViews)
         ui.undoButton.clicked.connect(self.onUndo)
+        ui.applyButton.clicked.connect(self.onApply)
+        ui.discardButton.clicked.connect(self.onDiscard)
+        ui.advancedSection.contentsCollapsed.connect(self.onAdvanced)
         ui.measureButton.clicked.connect(self.onMeasure)
         ui.afterCheckBox.clicked.connect(self.onAfter)
         ui.fadeSlider.valueChanged.connect(self.onFade)
@@ -140,7 +144,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         panel_state.show_inputs(self.ui, self.logic)
         self._showFolder()
-        outcome = self.logic.outcome()
+        outcome = {**self.logic.outcome(), "waits": preview.pending(self._parameters)}
         if outcome != self._shown:
             self._shown = outcome
             panel_state.show_outcome(self.ui, self.logic)
@@ -255,6 +259,23 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self.told():
             self.logic.setUpViews()
 
+    def onApply(self) -> None:
+        with self.told():
+            self.logic.applyPreview()
+            self.logic.setUpViews()
+            self.tell(_("Applied as you decided."))
+
+    def onDiscard(self) -> None:
+        self.logic.discardPreview()
+        self.tell(_("The preview is gone; nothing was moved."))
+
+    def onAdvanced(self, collapsed: bool) -> None:
+        if not collapsed:
+            self._showLog()
+
+    def _showLog(self) -> None:
+        self.ui.logText.setPlainText("\n".join(self.logic.worker.log))
+
     def onUndo(self) -> None:
         with self.told():
             if applied.moved_by_hand(self._parameters) and not self.ask(
@@ -299,13 +320,16 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if job.running:
             self.status.progress(job.stage, job.share)
             return
+        self._showLog()
         said = panel_state.ended(job)
         self.status.progress(said, 1.0)
         if job.kind == "install":
             return  # what it was for comes next
         if job.kind == "register" and job.state == "done":
             panel_state.show_outcome(self.ui, self.logic)
-            if not self._parameters.viewsSetUp:  # later they are as the person has arranged them
+            self.ui.reviewSection.collapsed = not applied.can_undo(self._parameters)
+            arranged = self._parameters.viewsSetUp or preview.pending(self._parameters)
+            if not arranged:  # later they are as the person has arranged them
                 self.logic.setUpViews()
             self.status.annotate(said, bool(job.result["accepted"]))
         self.autoRegister.beginIfDue()

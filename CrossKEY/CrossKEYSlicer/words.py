@@ -42,10 +42,10 @@ def verdict(outcome: dict[str, Any]) -> Saying:
     )
     about = _("{ius} on {mri}, {time}").format(**outcome["judged"])
     matches = f"{escape(about)}<br>{matches}"
-    expected = outcome["predicted_tre_mm"]
+    expected = outcome["predicted_tre_mm"] or 0.0
     if outcome["outdated"]:
         was = _("accepted, expected error {mm:.1f} mm").format(mm=expected)
-        was = was if outcome["accepted"] else _("refused")
+        was = was if outcome["accepted"] else outcome.get("verdict", _("refused"))
         title = _("OUTDATED: register again")
         text = _("The result was: {was}.").format(was=was)
         why = escape(outcome["outdated"])
@@ -53,8 +53,14 @@ def verdict(outcome: dict[str, Any]) -> Saying:
     if outcome["accepted"]:
         title = _("ACCEPTED: expected error {mm:.1f} mm").format(mm=expected)
         return Saying(f"<b>{title}</b><br>{matches}", GREEN)
-    title = _("REFUSED: nothing was applied")
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in outcome["reasons"])
+    if outcome.get("verdict") == "doubtful":
+        title = _("DOUBTFUL: shown as a preview, not applied")
+        if outcome.get("applied_by_hand"):
+            title = _("DOUBTFUL, and applied by you: expected error {mm:.1f} mm")
+            title = title.format(mm=expected)
+        return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", AMBER)
+    title = _("REFUSED: nothing was applied")
     return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", RED)
 
 

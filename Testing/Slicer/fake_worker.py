@@ -2,8 +2,8 @@
 
     python fake_worker.py MODE [SECONDS]
 
-MODE: accept, refuse, slow (never answers), crash (after its first progress), garbage (between its
-answers), fail (an expected error), cut (half an answer, then the end), deaf (ends at once).
+MODE: accept, refuse, doubt, slow (never answers), crash (after its first progress), garbage (between
+its answers), fail (an expected error), cut (half an answer, then the end), deaf (ends at once).
 SECONDS: how long a registration or a search for landmarks takes.
 """
 
@@ -42,10 +42,13 @@ def matches() -> dict[str, list]:
     return {"mri": mri, "ius": ius, "score": score, "residual_mm": off, "inlier": inlier}
 
 
-def report(accepted: bool) -> dict:
+def report(mode: str) -> dict:
+    verdict = {"refuse": "refused", "doubt": "doubtful"}.get(mode, "accepted")
+    accepted = verdict == "accepted"
     reasons = [] if accepted else [FEW, SYMBOLS]
     return {
         "accepted": accepted,
+        "verdict": verdict,
         "reasons": reasons,
         "confidence": 0.91 if accepted else 0.12,
         "matrix_ras": MATRIX,
@@ -89,7 +92,7 @@ def register(mode: str, seconds: float, number: int, request: dict) -> None:
     files = [Path(request[name]).stat().st_size for name in ("mri", "ius")]
     stages = ("keypoints", "MRI descriptors", "iUS descriptors", "matching", "estimation")
     if go_through(stages, mode, seconds, number):
-        say(id=number, kind="result", request=request, files=files, **report(mode != "refuse"))
+        say(id=number, kind="result", request=request, files=files, **report(mode))
 
 
 def landmarks(mode: str, seconds: float, number: int, request: dict) -> None:

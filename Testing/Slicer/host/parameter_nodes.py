@@ -79,7 +79,8 @@ def tie(parameter: Parameter, widget: Any) -> tuple[Any, typing.Callable, typing
     pair = (parameter.kind, type(widget))
     if pair == (bool, qt.QCheckBox):
         return widget.stateChanged, lambda: widget.checked, widget.setChecked
-    if pair in ((float, qt.QDoubleSpinBox), (float, widgets.ctkSliderWidget)):
+    numbers = ((int, qt.QSpinBox), (float, qt.QDoubleSpinBox), (float, widgets.ctkSliderWidget))
+    if pair in numbers:
         limit = next(limit for limit in parameter.limits if isinstance(limit, WithinRange))
         widget.minimum, widget.maximum = limit.minimum, limit.maximum
         return widget.valueChanged, lambda: widget.value, widget.setValue
