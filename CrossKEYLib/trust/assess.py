@@ -254,7 +254,7 @@ def _agreement(
     descriptor_score: DescriptorScore | None,
 ) -> float:
     """Median over random splits of the RMS displacement between two transforms, each found from
-    the matches (and descriptors) in every other block. Blocks, so that neighbours never support both
+    the matches and descriptors in every other block. Blocks, so that neighbours never support both
     sides. Its variance is four times that of the whole's error: each half has twice that, and two
     differ."""
     displacements = []
