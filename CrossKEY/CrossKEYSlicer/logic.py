@@ -32,6 +32,7 @@ from . import (
     model_store,
     preview,
     similarity,
+    standing,
     training_nodes,
     views,
     volumes,
@@ -240,8 +241,10 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
                 "transform": "affine" if parameters.affine else "rigid",
                 "seed": parameters.seed,
             }
+            judged = standing.judged(mri, ius)
+            take = applied.take
             self._begin(
-                job, request, lambda result: applied.take(self.parameters, mri, ius, result)
+                job, request, lambda result: take(self.parameters, mri, ius, result, judged)
             )
 
     def startPreparation(self) -> None:
