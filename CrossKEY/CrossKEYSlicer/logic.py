@@ -31,6 +31,7 @@ from . import (
     landmarks,
     model_store,
     preview,
+    report,
     similarity,
     standing,
     training_nodes,
@@ -47,6 +48,7 @@ from .process import WorkerProcess
 from .runner import JobRunner
 
 # Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
+OVERLAP = 0.5  # share of the ultrasound's box in the MRI's, from which navigation is believed
 SCENE_CHANGED = ("EndBatchProcessEvent", "EndUndoEvent", "EndRedoEvent")
 
 
@@ -320,6 +322,22 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
     def discardPreview(self) -> None:
         """Take the preview of a doubtful result away; nothing is moved."""
         preview.remove(self.parameters)
+
+    def saveReport(self, folder: str | Path) -> list[Path]:
+        """Transform, figures and a page to read, into a folder; the files that were written.
+
+        Raises:
+            Problem: nothing was registered, or the folder cannot be written to.
+        """
+        return report.save(self.parameters, Path(folder))
+
+    def startsFromPresent(self) -> None:
+        """Offer the present alignment as the start where the images overlap as they lie."""
+        mri, ius = self.parameters.mri, self.parameters.ius
+        if mri is None or ius is None or mri is ius:
+            return
+        if None not in (mri.GetImageData(), ius.GetImageData()):
+            self.parameters.fromPresent = volumes.overlap(mri, ius) >= OVERLAP
 
     def undo(self) -> None:
         """Back to the transform before the last registration, for good.

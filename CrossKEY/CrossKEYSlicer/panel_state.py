@@ -88,6 +88,7 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     why = obstacle(volumes.check_pair, parameters.mri, parameters.ius)
     ui.registerButton.setEnabled(idle and not why)
     ui.registerButton.setToolTip(why or _("Find where the ultrasound lies in the MRI"))
+    ui.presentLabel.setText(words.start(parameters.fromPresent))
     ui.prepareButton.setEnabled(idle and parameters.mri is not None)
     why = obstacle(landmark_search.check_images, parameters)
     ui.findButton.setEnabled(idle and not why)
