@@ -32,6 +32,7 @@ from . import (
     model_store,
     preview,
     report,
+    sequence,
     similarity,
     standing,
     training_nodes,
@@ -43,9 +44,10 @@ from .follow import ResultFollower
 from .job import Job, new_job
 from .landmark_results import Found
 from .parameters import CrossKEYParameters
-from .problem import Problem
+from .problem import Cancelled, Problem
 from .process import WorkerProcess
 from .runner import JobRunner
+from .sequence import SequenceResults
 
 # Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
 OVERLAP = 0.5  # share of the ultrasound's box in the MRI's, from which navigation is believed
@@ -129,6 +131,32 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         self._choose(**chosen, **({} if transform is None else {"transform": transform}))
         self.startRegistration()
         return self._wait()
+
+    def registerSequence(
+        self, mri: vtkMRMLScalarVolumeNode, ius: vtkMRMLScalarVolumeNode
+    ) -> SequenceResults:
+        """Register every item of the sequence that an ultrasound belongs to, one after another.
+
+        A cancelled run keeps what it has. The last item stays selected.
+
+        Args:
+            ius: the volume that shows the selected item in a sequence browser.
+
+        Returns:
+            ``table`` with a row for each item, and ``transforms``, a sequence of those accepted.
+
+        Raises:
+            Problem: the volume belongs to no sequence, or an item cannot be registered.
+        """
+        self._checkIdle()
+        found = SequenceResults(sequence.browser_of(ius), ius)
+        for item in range(found.count):
+            found.select(item)
+            try:
+                found.add(item, self.register(mri, ius, fromPresent=self.parameters.fromPresent))
+            except Cancelled:
+                break
+        return found
 
     def prepare(
         self,

@@ -86,6 +86,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.chartButton.clicked.connect(self.onChart)
         ui.viewsButton.clicked.connect(self.onViews)
         ui.undoButton.clicked.connect(self.onUndo)
+        ui.sequenceButton.clicked.connect(self.onSequence)
         ui.reportButton.clicked.connect(self.onReport)
         ui.blinkCheckBox.toggled.connect(self.onBlink)
         ui.applyButton.clicked.connect(self.onApply)
@@ -277,6 +278,17 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onViews(self) -> None:
         with self.told():
             self.logic.setUpViews()
+
+    def onSequence(self) -> None:
+        with self.told():
+            install.ensure_torch(self.logic, self.ask)
+            found = self.logic.registerSequence(self._parameters.mri, self._parameters.ius)
+            done, count = found.table.GetNumberOfRows(), found.count
+            self.tell(
+                _("{done} of {count} items registered; see the table.").format(
+                    done=done, count=count
+                )
+            )
 
     def onReport(self) -> None:
         folder = self.pickFolder()
