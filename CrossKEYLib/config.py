@@ -130,10 +130,25 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class KeypointConfig:
+    """Keypoints that a patch network describes, and how they are paired, as published.
+
+    Patches lie along the RAS axes, so SIFT3D's tests of a keypoint's own orientation do not apply.
+    """
+
+    spacing_mm: float = 0.5  # at 1 mm an ultrasound of 5 cm shows some forty keypoints
+    sift: SiftConfig = SiftConfig(
+        peak_threshold=0.02, corner_threshold=0.0, max_eigenvalue_ratio=1.0, max_keypoints=2000
+    )
+    match: MatchConfig = MatchConfig(method="ratio")
+
+
+@dataclass(frozen=True)
 class RegisterConfig:
     """The whole pipeline."""
 
     match: MatchConfig = MatchConfig()
+    keypoints: KeypointConfig = KeypointConfig()  # of models that describe patches
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
     moving_keypoints: int = 12000

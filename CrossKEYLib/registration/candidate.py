@@ -71,7 +71,8 @@ class Candidate:
         pair: what was matched.
         moving: described points of the iUS.
         matches: rows (fixed, moving).
-        descriptor_score: all similarities of the two, to score transforms by.
+        descriptor_score: all similarities of the two, to score transforms by; None where keypoints
+            alone were described.
         result: the transform.
         seen: self-similarities of both images, where the refinement made them.
     """
@@ -79,15 +80,20 @@ class Candidate:
     pair: Pair
     moving: Described
     matches: Matches
-    descriptor_score: DescriptorScore
+    descriptor_score: DescriptorScore | None
     result: RigidResult
     seen: tuple[FeaturePair, FeatureFit] | None = None
 
     @cached_property
     def score(self) -> float:
-        """How well the descriptors agree at the transform; minus infinity without one."""
+        """How well the descriptors agree at the transform, or how many matches do where there is no
+        ``evidence``; minus infinity without a transform."""
         matrix = self.result.matrix
-        return -np.inf if matrix is None else self.descriptor_score.at(matrix)
+        if matrix is None:
+            return -np.inf
+        if self.descriptor_score is None:
+            return float(self.result.n_inliers)
+        return self.descriptor_score.at(matrix)
 
     def with_matrix(self, matrix: Matrix, threshold_mm: float) -> Candidate:
         """The same with another ``T_fixed_moving``; without a transform where too few matches lie

@@ -38,6 +38,7 @@ from .features import (
     features_of,
     wants_universal,
 )
+from .keypoint_matching import KeypointMatcher
 
 Progress = Callable[[str], None]
 
@@ -120,10 +121,11 @@ def register(
 ) -> Registration:
     """Register an iUS to an MRI; no start is needed.
 
-    Both are described in the MRI's axes. When the first candidate is not trusted and no start was
-    given, the iUS is described again in each of the 60 rotations of the icosahedron, which lie
-    so close that the encoder bridges the rest. A found transform is improved by describing the
-    iUS once more as it lies then.
+    A model that describes patches, as the published one does, registers by SIFT3D keypoints
+    (`keypoint_matching`), in one orientation. With any other model both images are described in the
+    MRI's axes. When the first candidate is not trusted and no start was given, the iUS is described
+    again in each of the 60 rotations of the icosahedron, which lie so close that the encoder
+    bridges the rest. A found transform is improved by describing the iUS once more as it lies then.
 
     Args:
         fixed: MRI, whole or cropped, with skull or without.
@@ -167,6 +169,7 @@ class _Pipeline:
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = progress or (lambda stage: None)
         self.seconds: dict[str, float] = {}
+        self.sparse = KeypointMatcher(model, config, self.stage, self.progress)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -188,11 +191,15 @@ class _Pipeline:
         if self.universal is not None and wants_universal(self.config):
             with self.stage("embedding"):
                 self.embedding = EmbeddingFeatures.of(self.universal, fixed)
-        candidate = self._candidate(
-            pair, np.eye(3) if initial is None else nearest_rotation(initial)
-        )
+        rotation = np.eye(3) if initial is None else nearest_rotation(initial)
+        sparse = self.model.describes_patches
+        if sparse:
+            candidate = self._refined(self.sparse.candidate(pair, rotation, self.generator))
+        else:
+            candidate = self._candidate(pair, rotation)
         trust = self._assess(candidate)
-        if not trust.accepted and initial is None and self.config.search_rotations:
+        search = initial is None and self.config.search_rotations and not sparse
+        if search and not trust.accepted:
             candidate, trust = self._searched(candidate, trust)
         best = slice(self.config.reported_matches)
         self.seconds["total"] = time.perf_counter() - start
@@ -209,6 +216,8 @@ class _Pipeline:
         )
 
     def _describe_fixed(self, fixed: Volume) -> Described:
+        if self.model.describes_patches:
+            return self.sparse.describe(rescaled(fixed), "mri", np.eye(3), brain_mask(fixed))
         with self.stage("MRI descriptors"):
             return describe_brain(self.model, rescaled(fixed), brain_mask(fixed))
 
