@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import platform
 import re
@@ -20,6 +21,7 @@ from .problem import Cancelled, Problem
 
 NEEDED = (2, 13)  # nothing older was tested
 TORCH = f">={NEEDED[0]}.{NEEDED[1]}"
+NIBABEL = "nibabel>=5.3"  # reads NIfTI; Slicer does not bring it along
 SHOWN = 100  # characters of a line; the Python console has all of it
 DOWNLOAD = _("Download and install it now? It takes some minutes and up to 3 GB of disk.")
 
@@ -82,7 +84,7 @@ def pytorch_extension() -> Any:
 
 
 def ensure_torch(logic: CrossKEYLogic, ask: Callable[[str], bool]) -> None:
-    """Install PyTorch if it is missing or too old and the person agrees.
+    """Install PyTorch if it is missing or too old, and nibabel, if the person agrees.
 
     The extension installs within Slicer and returns when that is done. Meanwhile it is the job of
     the logic: the panel shows it, and nothing else can be begun.
@@ -96,6 +98,7 @@ def ensure_torch(logic: CrossKEYLogic, ask: Callable[[str], bool]) -> None:
     """
     lacking = torch_lacking()
     if not lacking:
+        _ensure_nibabel(ask)
         return
     check_computer()
     extension = pytorch_extension()
@@ -107,6 +110,20 @@ def ensure_torch(logic: CrossKEYLogic, ask: Callable[[str], bool]) -> None:
             _install(extension, logic, job)
     finally:
         logic.onChange()
+    _ensure_nibabel(lambda question: True)  # part of what was agreed to
+
+
+def _ensure_nibabel(ask: Callable[[str], bool]) -> None:
+    if importlib.util.find_spec("nibabel") is not None:
+        return
+    question = _("CrossKEY needs the Python package nibabel (4 MB) to read NIfTI. Install it now?")
+    if not ask(question):
+        raise Cancelled(_("Nothing was installed; CrossKEY cannot work without nibabel."))
+    try:
+        slicer.util.pip_install(NIBABEL)
+    except Exception as error:  # of whatever kind: no network, no space
+        text = _("nibabel could not be installed; the Python console says more. {why}")
+        raise Problem(text.format(why=error)) from error
 
 
 def _install(extension: Any, logic: CrossKEYLogic, job: Job) -> None:

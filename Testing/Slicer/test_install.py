@@ -250,3 +250,29 @@ def test_the_self_test_is_skipped_without_torch(extension, scene):
     test.runTest()
     assert len(said) == 1
     assert said[0].startswith("Skipped: CrossKEY needs PyTorch")
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_nibabel_is_installed_after_a_question(app, monkeypatch, agreed):
+    import importlib.util
+
+    import slicer
+    from CrossKEYSlicer import install, problem
+
+    installed, questions = [], []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(slicer.util, "pip_install", installed.append, raising=False)
+    monkeypatch.setattr(install, "installed_torch", lambda: "2.13.0")
+
+    def ask(question):
+        questions.append(question)
+        return agreed
+
+    if agreed:
+        install.ensure_torch(None, ask)
+    else:
+        with pytest.raises(problem.Cancelled, match="Nothing was installed"):
+            install.ensure_torch(None, ask)
+    assert installed == (["nibabel>=5.3"] if agreed else [])
+    assert len(questions) == 1
+    assert "nibabel" in questions[0]
