@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from .commands import benchmark, evaluate, images, landmark, register, train
-from .errors import CrossKEYError
+from .errors import CrossKEYError, InputWarning
 from .runtime.allocator import keep_freed_memory
 from .runtime.version import __version__
 
@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status; no exception leaves."""
     keep_freed_memory()
     with _interruptible() as interrupted, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # stderr is for our one line
+        warnings.simplefilter("ignore")  # stderr is for our own lines
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = _caution
         try:
             status = app(args=arguments, prog_name="crosskey", standalone_mode=False)
         except (Exception, KeyboardInterrupt) as error:
@@ -94,6 +96,11 @@ def _explain(error: BaseException) -> int:
         return FAULT
     _complain(f"internal error ({type(error).__name__}: {error}); set {DEBUG}=1 for the details")
     return FAULT
+
+
+def _caution(message: Warning | str, *place: Any) -> None:
+    """What `warnings` calls with an `InputWarning`; the place in the code helps nobody."""
+    _complain(f"warning: {message}")
 
 
 def _complain(text: str) -> None:

@@ -17,3 +17,7 @@ class ModelError(CrossKEYError):
 
 class EstimationError(CrossKEYError):
     """An estimate that the data cannot support (too few or degenerate correspondences)."""
+
+
+class InputWarning(UserWarning):
+    """An input that could be read in more than one way, or was corrected; one line says how."""

@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import DONE, Contrasts, Device, Json, Seed, Threads, machine, say, say_json
+from .common import (
+    DONE,
+    Contrasts,
+    Device,
+    Frame,
+    Json,
+    Orientation,
+    Seed,
+    Series,
+    Threads,
+    choices,
+    machine,
+    say,
+    say_json,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +57,9 @@ def keypoints(
     modality: Annotated[
         Modality | None, typer.Option(help="mri keeps the points inside the brain.")
     ] = None,
+    series: Series = None,
+    frame: Frame = None,
+    orientation: Orientation = None,
     device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -50,8 +67,8 @@ def keypoints(
     """Find SIFT3D keypoints and write them as a point list for 3D Slicer."""
     from ..formats import outputs
     from ..formats.landmarks import write_markups
+    from ..formats.volumes import read_volume
     from ..geometry.intensity import rescaled
-    from ..geometry.volume import Volume
     from ..keypoints.sift3d import detect
     from ..runtime.progress import display
     from ..synthesis.anatomy import brain_mask
@@ -61,7 +78,7 @@ def keypoints(
     start = time.perf_counter()
     with display() as shown:
         shown.stage("reading")
-        volume = rescaled(Volume.read(image).to(place))
+        volume = rescaled(read_volume(image, choices(series, frame, orientation)).to(place))
         shown.stage("keypoints")
         mask = brain_mask(volume) if modality is Modality.mri else None
         found = detect(volume, mask=mask)
@@ -86,6 +103,9 @@ def synthesize(
         float, typer.Option(help="Voxel size of ultrasound in mm.", min=0.3, max=2.0)
     ] = 0.75,
     seed: Seed = 0,
+    series: Series = None,
+    frame: Frame = None,
+    orientation: Orientation = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> int:
@@ -93,18 +113,19 @@ def synthesize(
     import torch
 
     from ..formats import outputs
-    from ..geometry.volume import Volume
+    from ..formats.volumes import read_volume
     from ..runtime.progress import display
     from ..synthesis.anatomy import read_anatomy
     from ..synthesis.pseudo_ct import pseudo_ct
 
     outputs.check_folder(output)
     place = machine(device, threads)
+    options = choices(series, frame, orientation)
     generator = torch.Generator().manual_seed(seed)
     start = time.perf_counter()
     with display() as shown, outputs.together() as stage:
         shown.stage("anatomy")
-        images = [Volume.read(path).to(place) for path in mri]
+        images = [read_volume(path, options).to(place) for path in mri]
         anatomy = read_anatomy(images)
         ready = time.perf_counter()
         for n in range(1, count + 1):

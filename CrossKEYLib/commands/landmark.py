@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import DONE, Device, Json, Threads, machine, say, say_json
+from .common import (
+    DONE,
+    Device,
+    Frame,
+    Json,
+    Orientation,
+    Series,
+    Threads,
+    choices,
+    machine,
+    say,
+    say_json,
+)
 
 if TYPE_CHECKING:
     from ..landmarks.fixed_point import Located
@@ -39,6 +51,9 @@ def landmark(
     method: Annotated[
         Method, typer.Option(help="Fixed points around each point, or the nearest neighbour alone.")
     ] = Method.fixed_point,
+    series: Series = None,
+    frame: Frame = None,
+    orientation: Orientation = None,
     device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -46,18 +61,19 @@ def landmark(
     """Find points of one image in another: landmarks, or lesions to follow."""
     from ..formats import outputs
     from ..formats.landmarks import read_markups, write_markups
-    from ..geometry.volume import Volume
+    from ..formats.volumes import read_volume
     from ..landmarks.propagate import propagate
     from ..models.universal import UniversalModel
     from ..runtime.progress import display
 
     outputs.check_file(output, (".mrk.json",))
+    options = choices(series, frame, orientation)
     place = machine(device, threads)
     start = time.perf_counter()
     with display() as shown:
         shown.stage("reading")
         given, labels = read_markups(points)
-        here, there = (Volume.read(path).to(place) for path in (from_image, to_image))
+        here, there = (read_volume(path, options).to(place) for path in (from_image, to_image))
         loaded = UniversalModel.load(model).to(place)
         shown.stage("finding the points")
         found = propagate(here, there, given, loaded, method=method.value)

@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from .common import DONE, REFUSED, Device, Json, Seed, Threads, machine, say, say_json
+from .common import (
+    DONE,
+    REFUSED,
+    Device,
+    Frame,
+    Json,
+    Orientation,
+    Seed,
+    Series,
+    Threads,
+    choices,
+    machine,
+    say,
+    say_json,
+)
 
 if TYPE_CHECKING:
     from ..demo import Demo
@@ -42,6 +56,9 @@ def register(
     figures: Annotated[
         Path | None, typer.Option(help="Folder for pictures; made when missing.")
     ] = None,
+    series: Series = None,
+    frame: Frame = None,
+    orientation: Orientation = None,
     device: Device = "auto",
     seed: Seed = 0,
     threads: Threads = None,
@@ -51,7 +68,7 @@ def register(
     from ..config import RegisterConfig
     from ..formats import outputs
     from ..formats.transforms import read_transform
-    from ..geometry.volume import Volume
+    from ..formats.volumes import read_volume
     from ..models.patient import Model
     from ..registration.pipeline import register as run
     from ..runtime.progress import display
@@ -59,12 +76,13 @@ def register(
     outputs.check_file(output, (".tfm", ".txt"))
     outputs.check_file(report, (".json",))
     outputs.check_folder(figures)
+    options = choices(series, frame, orientation)
     place = machine(device, threads)
     start = None if initial is None else read_transform(initial)
     config = RegisterConfig().estimating(transform.value)
     with display() as shown:
         shown.stage("reading")
-        fixed, moving = (Volume.read(path).to(place) for path in (mri, ius))
+        fixed, moving = (read_volume(path, options).to(place) for path in (mri, ius))
         result = run(
             fixed,
             moving,

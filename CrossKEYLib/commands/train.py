@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import DONE, Contrasts, Device, Json, Seed, Threads, machine, say, say_json
+from .common import (
+    DONE,
+    Contrasts,
+    Device,
+    Frame,
+    Json,
+    Orientation,
+    Seed,
+    Series,
+    Threads,
+    choices,
+    machine,
+    say,
+    say_json,
+)
 
 if TYPE_CHECKING:
     from ..models.patient import Model
@@ -34,6 +48,9 @@ def prepare(
     ] = None,
     minutes: Minutes = 10.0,
     model: Start = None,
+    series: Series = None,
+    frame: Frame = None,
+    orientation: Orientation = None,
     device: Device = "auto",
     seed: Seed = 0,
     threads: Threads = None,
@@ -42,12 +59,14 @@ def prepare(
     from ..runtime.progress import display
     from ..training.patient.prepare import prepare_file
 
+    options = choices(series, frame, orientation)
     place = machine(device, threads)
     with display() as shown:
         made = prepare_file(
             mri,
             output,
             synthetic_us=synthetic_us,
+            options=options,
             start=model,
             minutes=minutes,
             device=place,
@@ -170,7 +189,7 @@ def run_test(
     place = machine(device, threads)
     with display() as shown:
         shown.stage("matching")
-        found = run(config, data_dir, checkpoint, device=place, seed=seed, progress=shown.stage)
+        found = run(config, data_dir, checkpoint, device=place, seed=seed)
     if output is not None:
         write_json(found, output)
     if as_json:

@@ -29,8 +29,7 @@ class Features(Protocol):
     def settings(self) -> FeatureMetricConfig: ...
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
-        """Of the MRI, and of a gamma-normalised iUS ``laid`` in its world, around ``places [N, 3]``
-        (RAS mm)."""
+        """Of the MRI, and of a toned iUS ``laid`` in its world, around RAS ``places [N, 3]``."""
         ...
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
@@ -40,7 +39,7 @@ class Features(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class FeaturePair:
+class Compared:
     """Dense features of both images as a transform lays one on the other; they serve every
     transform within some mm and degrees of it.
 
@@ -56,11 +55,9 @@ class FeaturePair:
     settings: FeatureMetricConfig
 
     @classmethod
-    def of(
-        cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
-    ) -> FeaturePair:
-        """Describe a gamma-normalised iUS as ``T_fixed_moving`` lays it, so that both images are
-        seen in one orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
+    def of(cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix) -> Compared:
+        """Describe a toned iUS as ``T_fixed_moving`` lays it, so that both images are seen in one
+        orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
         points = features.samples(ius, salient)
         fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
         moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
@@ -73,26 +70,26 @@ class FeaturePair:
 
 def aligned(
     features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
-) -> tuple[FeaturePair, FeatureFit]:
+) -> tuple[Compared, FeatureFit]:
     """Align features from ``T_fixed_moving`` on, and again as each fit lays the iUS until that
     settles: features of a turned image are not those of the image, turned.
 
     Args:
         features: of the MRI.
-        ius: gamma-normalised.
+        ius: toned.
         salient: ``[N, 3]`` RAS mm in its field of view.
         matrix: 4x4, RAS mm, within some mm and degrees.
 
     Returns:
         The features as last seen, and the fit; what it gains is judged in the first.
     """
-    seen = FeaturePair.of(features, ius, salient, matrix)
+    seen = Compared.of(features, ius, salient, matrix)
     fit = seen.refined(matrix)
     if fit:
         for _ in range(_REPEATS):
             laid = fit.matrix
-            seen = FeaturePair.of(features, ius, salient, laid)
+            seen = Compared.of(features, ius, salient, laid)
             fit = seen.refined(laid, fit)
-            if transform.rms_displacement_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
+            if transform.way_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
                 break
     return seen, fit

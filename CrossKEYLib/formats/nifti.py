@@ -1,217 +1,193 @@
-"""What image headers say and SimpleITK keeps quiet about.
+"""NIfTI files: header by nibabel, geometry exactly as stored.
 
-SimpleITK fills a truncated NIfTI file and its NaN samples with zeros, replaces a zero spacing by
-1 mm and a missing orientation by the identity, and refuses shear that the header states exactly.
-A registration must not rest on any of these, so the headers are read here as well.
+SimpleITK fills a truncated NIfTI file and its NaN samples with zeros, replaces a spacing of zero by
+1 mm and a missing orientation by the identity, ignores units, and refuses shear that the header
+states exactly. A registration must not rest on any of these.
 """
 
 from __future__ import annotations
 
 import gzip
-import shutil
+import io
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import SimpleITK as sitk
+from nibabel import Nifti1Header, Nifti2Header
+from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
-from ..geometry import transform
 from ..geometry.transform import Matrix
+from .itk import TRUNCATED
+from .options import ReadOptions, chosen_frame, tell
+from .transforms import LPS_RAS, quiet
+from .units import to_mm
 
-TRUNCATED = "the file is truncated; copy or export it again"
-
-# Keys of text headers; one of each group must be there
-NRRD_GEOMETRY = [("space directions",)]
-META_GEOMETRY = [
-    ("TransformMatrix", "Rotation", "Orientation"),
-    ("ElementSpacing", "ElementSize"),
-]
-
-_FIELDS = [
-    "dim",
-    "kind",
-    "bitpix",
-    "pixdim",
-    "offset",
-    "qform",
-    "sform",
-    "quatern",
-    "shift",
-    "srow",
-]
-_FLOATS = {16: "f4", 64: "f8"}  # sample types, by their NIfTI code, that can hold NaN
-# Byte layout of the fields above in the two NIfTI versions, keyed by header size
-_LAYOUTS = {
-    348: (
-        ["8i2", "i2", "i2", "8f4", "f4", "i2", "i2", "3f4", "3f4", "(3,4)f4"],
-        [40, 70, 72, 76, 108, 252, 254, 256, 268, 280],
-    ),
-    540: (
-        ["8i8", "i2", "i2", "8f8", "i8", "i4", "i4", "3f8", "3f8", "(3,4)f8"],
-        [16, 12, 14, 104, 168, 344, 348, 352, 376, 400],
-    ),
-}
+GZIP = b"\x1f\x8b"
+HEADERS = {348: Nifti1Header, 540: Nifti2Header}
+DISAGREEMENT_MM = 1.0  # between two orientations, at a corner of the image
 
 
-@dataclass(frozen=True)
-class NiftiHeader:
-    """What a NIfTI-1 or NIfTI-2 header says about geometry; matrices are index to RAS mm."""
-
-    spacing: np.ndarray
-    samples: int
-    data_end: int  # bytes up to the end of the samples
-    sform: Matrix | None
-    qform: Matrix | None
-
-    def ijk_to_ras(self, chosen: Matrix) -> Matrix:
-        """The orientation exactly as stored.
-
-        Where the file states two, the one that ITK chose (``chosen``) counts, because Slicer
-        places the image by it.
-
-        Raises:
-            InputError: none is stated, or it contradicts the spacing.
-        """
-        stated = [m for m in (self.sform, self.qform) if m is not None]
-        if not stated:
-            raise InputError(
-                "the header states no orientation (sform_code and qform_code are 0); "
-                "export it again with its orientation"
-            )
-        matrix = min(stated, key=lambda m: float(np.abs(m - chosen).max()))
-        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
-            raise InputError("its orientation is singular; export it again")
-        if not np.allclose(np.linalg.norm(matrix[:3, :3], axis=0), self.spacing, rtol=0.01):
-            raise InputError("its spacing contradicts its orientation; export it again")
-        return matrix
-
-
-@contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
-    """The file itself, or an unpacked temporary copy of a ``.gz`` file.
-
-    ITK overlooks the end of a truncated ``x.nii.gz`` and reads ``x.nii`` in its place where that
-    exists, so it only ever sees the copy.
+def read_nifti(path: Path, options: ReadOptions) -> tuple[np.ndarray, Matrix]:
+    """Samples ``[K, J, I]`` and index to RAS mm of a NIfTI-1 or NIfTI-2 file, packed or plain.
 
     Raises:
-        InputError: the compressed data are truncated or damaged.
+        InputError: no NIfTI file, truncated, damaged, or without a usable geometry.
     """
-    if path.suffix.lower() != ".gz":
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="crosskey-") as folder:
-        copy = Path(folder) / "volume.nii"
-        try:
-            with gzip.open(path) as packed, open(copy, "wb") as plain:
-                shutil.copyfileobj(packed, plain, 1 << 20)
-        except EOFError:
-            raise InputError(TRUNCATED) from None
-        except (gzip.BadGzipFile, zlib.error):
-            raise InputError("the compressed data are damaged; copy or export it again") from None
-        yield copy
+    data = _unpacked(path)
+    header = _header(data)
+    shape = _shape(header)
+    try:
+        end = header.get_data_offset() + int(np.prod(shape)) * header.get_data_dtype().itemsize
+    except HeaderDataError:
+        raise InputError("its sample type is unknown; export it again") from None
+    if len(data) < end:
+        raise InputError(TRUNCATED)
+    _check_type(header, shape)
+    matrix = to_mm(_ijk_to_world(header, shape, options), _unit(header))
+    samples = np.asarray(header.data_from_fileobj(io.BytesIO(data)))
+    volumes = samples.reshape(*samples.shape[:3], -1, order="F")
+    frames = volumes.shape[3]
+    frame = chosen_frame(options, [""] * frames) if frames > 1 else 0
+    return volumes[..., frame].T, matrix
 
 
-def read_nifti_header(path: Path) -> NiftiHeader:
-    """Read the header of an uncompressed NIfTI file and check the file against it.
+def _unpacked(path: Path) -> bytes:
+    data = path.read_bytes()
+    if not data.startswith(GZIP):
+        return data
+    try:
+        return gzip.decompress(data)
+    except EOFError:
+        raise InputError(TRUNCATED) from None
+    except (gzip.BadGzipFile, zlib.error):
+        raise InputError("the compressed data are damaged; copy or export it again") from None
 
-    Raises:
-        InputError: no NIfTI file, truncated, a spacing of zero, or samples that are NaN.
-    """
-    with open(path, "rb") as file:
-        raw = file.read(540)
+
+def _header(data: bytes) -> Nifti1Header:
+    """The header as it stands: nibabel's checks would correct a spacing of zero in silence."""
     for order in ("<", ">"):
-        size = int(np.frombuffer(raw[:4].ljust(4, b"\0"), order + "i4")[0])
-        if size in _LAYOUTS:
+        size = int(np.frombuffer(data[:4].ljust(4, b"\0"), order + "i4")[0])
+        if size in HEADERS:
             break
     else:
         raise InputError("this is not a NIfTI file; check the name or export it again")
-    if len(raw) < size:
+    if len(data) < size:
         raise InputError(TRUNCATED)
-    formats, offsets = _LAYOUTS[size]
-    layout = np.dtype({"names": _FIELDS, "formats": formats, "offsets": offsets, "itemsize": size})
-    record = np.frombuffer(raw[:size], layout.newbyteorder(order))[0]
-    header = _interpreted(record)
-    if path.stat().st_size < header.data_end:
-        raise InputError(TRUNCATED)
-    if kind := _FLOATS.get(int(record["kind"])):
-        check_finite(np.memmap(path, order + kind, "r", int(record["offset"]), header.samples))
-    return header
+    return HEADERS[size](data[:size], endianness=order, check=False)
 
 
-def check_finite(samples: np.ndarray) -> None:
-    """Refuse NaN and infinite samples.
-
-    Raises:
-        InputError: there are some.
-    """
-    bad = samples.size - np.count_nonzero(np.isfinite(samples))
-    if bad:
-        raise InputError(f"{bad} voxels are NaN or infinite; replace them and export it again")
-
-
-def _interpreted(record: Any) -> NiftiHeader:
-    rank = int(record["dim"][0])
-    if not 1 <= rank <= 7 or (record["dim"][1 : rank + 1] < 1).any():
+def _shape(header: Nifti1Header) -> tuple[int, ...]:
+    dim = header["dim"].astype(np.int64)
+    rank = int(dim[0])
+    if not 1 <= rank <= 7 or (dim[1 : rank + 1] < 1).any():
         raise InputError("the header is damaged (impossible dimensions); export it again")
-    spacing = np.abs(record["pixdim"][1:4].astype(float))
-    if not (np.isfinite(spacing).all() and (spacing[:rank] > 0).all()):
-        raise InputError(f"its voxel spacing is {_mm(spacing)}; export it again")
-    samples = int(np.prod(record["dim"][1 : rank + 1].astype(np.int64)))
-    qform = None
-    if record["qform"] > 0:
-        x, y, z = record["quatern"].astype(float)
-        w = np.sqrt(max(0.0, 1 - x * x - y * y - z * z))
-        # pixdim[0] holds the handedness; 0 counts as 1 (NIfTI-1 standard, method 2)
-        signs = [1, 1, -1 if record["pixdim"][0] < 0 else 1]
-        axes = Rotation.from_quat([x, y, z, w]).as_matrix() * (spacing * signs)
-        qform = transform.from_parts(axes, record["shift"])
-    sform = None
-    if record["sform"] > 0:
-        sform = transform.from_parts(record["srow"][:, :3], record["srow"][:, 3])
-    end = int(record["offset"]) + samples * int(record["bitpix"]) // 8
-    return NiftiHeader(spacing, samples, end, sform, qform)
+    if rank < 3:
+        raise InputError("a 2D image; a 3D volume is needed")
+    return tuple(dim[1 : rank + 1].tolist())
 
 
-def check_text_header(path: Path) -> None:
-    """Refuse NRRD and MetaImage files that state no orientation or spacing.
-
-    Raises:
-        InputError: no ``space directions`` (NRRD), ``TransformMatrix`` or ``ElementSpacing``
-            (MetaImage), or the file ends within the header.
-    """
-    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-    keys = set()
-    with open(path, "rb") as file:
-        # An empty line ends the header of NRRD, this key that of MetaImage
-        while "elementdatafile" not in keys and (line := file.readline(4096)).strip():
-            keys.add(line.split(b":" if nrrd else b"=")[0].strip().lower().decode("latin-1"))
-    if not ("elementdatafile" in keys or line or path.suffix.lower() == ".nhdr"):
-        raise InputError(TRUNCATED)
-    for names in NRRD_GEOMETRY if nrrd else META_GEOMETRY:
-        if not keys & {name.lower() for name in names}:
-            raise InputError(
-                f"the header states no orientation or spacing ({names[0]!r} is missing); "
-                "export it again with its orientation"
-            )
+def _check_type(header: Nifti1Header, shape: tuple[int, ...]) -> None:
+    kind = header.get_data_dtype()
+    values = len(kind.names) if kind.names else int(np.prod(shape[4:]))
+    if values > 1:
+        raise InputError(f"{values} values per voxel (colour or vectors); export a grey volume")
+    if kind.kind == "c":
+        raise InputError("complex values; export the magnitude image")
 
 
-def check_spacing(spacing: np.ndarray) -> None:
-    """Refuse voxel edge lengths (mm) that no scanner makes.
+def _unit(header: Nifti1Header) -> str:
+    code = int(header["xyzt_units"]) & 7
+    named = {0: "mm", 1: "meter", 2: "mm", 3: "micron"}  # 0: not stated
+    return named.get(code, f"units of code {code}")
+
+
+def _ijk_to_world(header: Nifti1Header, shape: tuple[int, ...], options: ReadOptions) -> Matrix:
+    """The orientation exactly as stored, in the unit of the header.
+
+    Where the file states two that differ, the one that ITK takes counts, because Slicer places the
+    image by it, unless ``options`` chooses.
 
     Raises:
-        InputError: an edge under 0.01 mm or over 20 mm.
+        InputError: none is stated, or it contradicts the spacing.
     """
-    if not ((spacing >= 0.01) & (spacing <= 20)).all():
+    spacing = np.abs(header["pixdim"][1:4].astype(float))
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        shown = " x ".join(f"{value:g}" for value in spacing)
+        raise InputError(f"its voxel spacing is {shown} mm; export it again")
+    stated = {"sform": _sform(header), "qform": _qform(header)}
+    stated = {name: matrix for name, matrix in stated.items() if matrix is not None}
+    if not stated:
         raise InputError(
-            f"its voxel spacing is {_mm(spacing)}, expected 0.01 to 20 mm; export it again in mm"
+            "the header states no orientation (sform_code and qform_code are 0); "
+            "export it again with its orientation"
         )
+    name, matrix = next(iter(stated.items()))
+    if len(stated) == 2:
+        name = _preferred(stated, header, shape, options)
+        matrix = stated[name]
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-30:
+        raise InputError("its orientation is singular; export it again")
+    if not np.allclose(np.linalg.norm(matrix[:3, :3], axis=0), spacing, rtol=0.01):
+        raise InputError("its spacing contradicts its orientation; export it again")
+    return matrix
 
 
-def _mm(spacing: np.ndarray) -> str:
-    return " x ".join(f"{value:g}" for value in spacing) + " mm"
+def _sform(header: Nifti1Header) -> Matrix | None:
+    return np.asarray(header.get_sform()) if int(header["sform_code"]) > 0 else None
+
+
+def _qform(header: Nifti1Header) -> Matrix | None:
+    if int(header["qform_code"]) <= 0:
+        return None
+    try:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(header.get_qform())
+    except (HeaderDataError, ValueError):  # no unit quaternion
+        return np.full((4, 4), np.nan)
+
+
+def _preferred(
+    stated: dict[str, Matrix], header: Nifti1Header, shape: tuple[int, ...], options: ReadOptions
+) -> str:
+    """ "sform" or "qform"; a warning where they place the image differently."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape[:3]])).reshape(3, -1)
+    unit = {"meter": 1e3, "micron": 1e-3}.get(_unit(header), 1.0)
+    ends = [m[:3, :3] @ corners + m[:3, 3:] for m in stated.values()]
+    apart = unit * float(np.linalg.norm(ends[0] - ends[1], axis=0).max())
+    if options.orientation is None or apart <= DISAGREEMENT_MM:
+        chosen = _as_itk(stated, header)
+    else:
+        chosen = options.orientation
+    if not apart <= DISAGREEMENT_MM:
+        by = "as 3D Slicer does" if options.orientation is None else "as asked"
+        tell(
+            f"its sform and qform place the image differently (up to {apart:.1f} mm); the {chosen} "
+            f"is used, {by}; the other one by --orientation"
+        )
+    return chosen
+
+
+def _as_itk(stated: dict[str, Matrix], header: Nifti1Header) -> str:
+    """Which of the two ITK takes, asked of ITK itself, as its rule differs between versions."""
+    reader = sitk.ImageFileReader()
+    with tempfile.TemporaryDirectory(prefix="crosskey-") as folder:
+        probe = Path(folder) / "header.nii"
+        with open(probe, "wb") as file:
+            header.write_to(file)
+            file.write(b"\0" * 4)
+        reader.SetFileName(str(probe))
+        try:
+            with quiet():
+                reader.ReadImageInformation()
+        except RuntimeError:
+            return "sform"
+    dimension = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    taken = np.eye(4)
+    taken[:3, :3] = direction * reader.GetSpacing()[:3]
+    taken[:3, 3] = reader.GetOrigin()[:3]
+    taken = LPS_RAS @ taken
+    return min(stated, key=lambda name: float(np.abs(stated[name] - taken).max()))

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..geometry import transform
 from ..geometry.transform import Matrix
 from .atomic import whole
+from .paths import itk_name, printable
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 TRANSFORMS = (".tfm", ".txt", ".h5", ".hdf5", ".mat")
@@ -53,12 +54,16 @@ def read_transform(path: str | os.PathLike[str]) -> Matrix:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such transform file; check the path")
+        raise InputError(f"{printable(path)}: no such transform file; check the path")
     if path.suffix.lower() not in TRANSFORMS:
         raise InputError(f"{path}: expected a transform file ending in {', '.join(TRANSFORMS)}")
     try:
+        name = itk_name(path)
+    except InputError as error:
+        raise InputError(f"{printable(path)}: {error}") from None
+    try:
         with quiet():
-            stored = sitk.ReadTransform(str(path))
+            stored = sitk.ReadTransform(name)
     except RuntimeError:
         raise InputError(f"{path}: no readable ITK transform; save it again as .tfm") from None
     if stored.GetDimension() != 3 or not stored.IsLinear():
@@ -87,7 +92,7 @@ def quiet() -> Iterator[None]:
     """Keep ITK's C++ warnings off stderr, where only our own line belongs.
 
     Some of its libraries bypass its switch and print directly, hence the detour of descriptor 2
-    for the moment of the call. NIfTI shear is let through: `headers` has the exact matrix.
+    for the moment of the call. NIfTI shear is let through: `nifti` has the exact matrix.
     """
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

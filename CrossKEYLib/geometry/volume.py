@@ -44,14 +44,14 @@ class Volume:
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Volume:
-        """Read any 3D image SimpleITK reads, or a DICOM folder; see `files.read_volume`."""
-        from ..formats.volumes import read_volume  # files.py builds on this one
+        """Read an image file or a DICOM folder; see `formats.volumes.read_volume`."""
+        from ..formats.volumes import read_volume  # builds on this file
 
         return read_volume(path)
 
     def write(self, path: str | PathLike[str]) -> None:
-        """Write in the format of the extension; see `files.write_volume`."""
-        from ..formats.volumes import write_volume  # files.py builds on this one
+        """Write in the format of the extension; see `formats.volumes.write_volume`."""
+        from ..formats.volumes import write_volume  # builds on this file
 
         write_volume(self, path)
 
@@ -101,7 +101,7 @@ class Volume:
         """World positions ``[N, 3]`` of array positions ``[N, 3]`` in (k, j, i) order."""
         return transform.apply(self.ijk_to_ras, kji.flip(-1).to(torch.float32))
 
-    def contains(self, points: torch.Tensor, rim_mm: float = 0.0) -> torch.Tensor:
+    def holds(self, points: torch.Tensor, rim_mm: float = 0.0) -> torch.Tensor:
         """Whether RAS points ``[..., 3]`` lie in the box of the samples, ``rim_mm`` or more within
         its faces, or as far beyond them where that is negative; bool ``[...]``."""
         ijk = transform.apply(self.ras_to_ijk, points)

@@ -12,8 +12,9 @@ from ...config import SiftConfig, TrainConfig
 from ...descriptors.dense import DenseEncoder
 from ...errors import InputError, ModelError
 from ...formats.checkpoint import checkpoint_beside
+from ...formats.options import ReadOptions
 from ...formats.outputs import check_file
-from ...formats.volumes import read_folder
+from ...formats.volumes import read_folder, read_volume
 from ...geometry.intensity import rescaled
 from ...geometry.volume import Grid, Volume
 from ...keypoints.heatmap import heatmap
@@ -83,9 +84,9 @@ def prepare(
     tell("keypoint heatmap")
     saliency = keypoint_saliency(scaled, anatomy, ready)
     patient = Patient(scaled, anatomy, saliency, ready)
-    image_fingerprints = fingerprints(mri)
+    marks = fingerprints(mri)
     tell("training")
-    identity = f"prepare {','.join(image_fingerprints)} from {start.name} synthetic {len(ready)}"
+    identity = f"prepare {','.join(marks)} from {start.name} synthetic {len(ready)}"
     history = train(
         encoder,
         [patient, rehearsal(device)],
@@ -97,7 +98,7 @@ def prepare(
     )
     _between(start.encoder, encoder)
     tell("MRI descriptors")
-    model = Model(encoder, name, image_fingerprints, None, {**history, "start": start.name})
+    model = Model(encoder, name, marks, None, {**history, "start": start.name})
     return replace(model, keypoints=describe_brain(model, scaled[0], anatomy.brain))
 
 
@@ -107,6 +108,7 @@ def prepare_file(
     *,
     synthetic_us: Path | None = None,
     start: Path | None = None,
+    options: ReadOptions | None = None,
     minutes: float | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
@@ -121,6 +123,7 @@ def prepare_file(
         output: of the model, ``.pt``; its name becomes the model's.
         synthetic_us: folder of ready-made synthetic iUS.
         start: model to start from.
+        options: what to read of files and folders that hold several images.
         minutes, device, seed, report, progress: as in `prepare`.
 
     Raises:
@@ -132,7 +135,7 @@ def prepare_file(
         check_file(path, (".pt",))
     (progress or (lambda stage: None))("reading")
     made = prepare(
-        [Volume.read(path) for path in mri],
+        [read_volume(path, options) for path in mri],
         start=None if start is None else Model.load(start),
         synthetic=[] if synthetic_us is None else read_folder(synthetic_us),
         minutes=minutes,

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 import torch
 from phantoms.volumes import noise_volume, refusal
 
+from CrossKEYLib.errors import InputWarning
 from CrossKEYLib.formats.volumes import read_volume
 
 
@@ -53,9 +54,13 @@ def test_dicom_folder(tmp_path, tilt):
 def test_dicom_scout_is_passed_over_and_two_scans_are_not(tmp_path):
     write_dicom(tmp_path / "d", range(12))
     write_dicom(tmp_path / "d", range(3), series="1.2.4")
-    assert read_volume(tmp_path / "d").shape[0] == 12
+    with pytest.warns(InputWarning, match=r"2 DICOM series; the one with the most slices is read"):
+        assert read_volume(tmp_path / "d").shape[0] == 12
     write_dicom(tmp_path / "d", range(11), series="1.2.5")
-    assert "3 DICOM series, two of them with 12 and 11 slices" in refusal(tmp_path / "d")
+    said = refusal(tmp_path / "d")
+    assert "3 DICOM series or echoes; choose one with --series" in said
+    assert "(12 slices)" in said
+    assert "(11 slices)" in said
 
 
 def test_bad_dicom(tmp_path, capfd):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from phantoms.volumes import SHAPE, nifti, noise_volume, refusal
+from phantoms.volumes import SHAPE, matrix_of, nifti, noise_volume, refusal
+from scipy.spatial.transform import Rotation
 
-from CrossKEYLib.formats.volumes import write_volume
+from CrossKEYLib.errors import InputError, InputWarning
+from CrossKEYLib.formats.options import ReadOptions
+from CrossKEYLib.formats.volumes import read_volume, write_volume
 
 FORMATS = [".nii", ".nii.gz", ".nrrd", ".mha"]
 
@@ -85,7 +90,7 @@ def test_no_image_inside(tmp_path, array, text, extension):
 def test_4d_colour_and_complex(tmp_path):
     grey = sitk.GetImageFromArray(noise_volume().array.numpy())
     sitk.WriteImage(sitk.JoinSeries([grey] * 3), str(tmp_path / "series.nii.gz"))
-    assert "a series of 3 volumes (4D)" in refusal(tmp_path / "series.nii.gz")
+    assert "a sequence of 3 volumes; choose one with --frame" in refusal(tmp_path / "series.nii.gz")
     byte = sitk.Cast(grey, sitk.sitkUInt8)
     for name in ("rgb.nii.gz", "rgb.nrrd", "rgb.mha"):
         sitk.WriteImage(sitk.Compose([byte] * 3), str(tmp_path / name))
@@ -133,3 +138,79 @@ def test_nrrd_without_orientation(tmp_path):
     data = noise_volume().array.numpy().tobytes()
     (tmp_path / "v.nrrd").write_bytes(header.encode() + b"\n" + data)
     assert "states no orientation" in refusal(tmp_path / "v.nrrd")
+
+
+def made_by_nibabel(path: Path, array: np.ndarray, unit: str = "mm", kind=nib.Nifti1Image) -> Path:
+    image = kind(array, np.diag([2.0, 2, 2, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, path)
+    return path
+
+
+def test_nifti_2_complex_vectors_and_names_that_do_not_fit(tmp_path):
+    array = noise_volume().array.numpy().T
+    second = made_by_nibabel(tmp_path / "two.nii", array, kind=nib.Nifti2Image)
+    np.testing.assert_array_equal(read_volume(second).array, noise_volume().array)
+    assert "complex values" in refusal(made_by_nibabel(tmp_path / "c.nii", array.astype("c8")))
+    vectors = np.stack([array] * 3, -1)[:, :, :, None]
+    assert "3 values per voxel" in refusal(made_by_nibabel(tmp_path / "v.nii", vectors))
+    # A plain file named .gz, and a packed one named .nii, hold what they hold
+    plain = tmp_path / "plain.nii.gz"
+    plain.write_bytes(second.read_bytes())
+    np.testing.assert_array_equal(read_volume(plain).array, noise_volume().array)
+    packed = tmp_path / "packed.nii"
+    packed.write_bytes(gzip.compress(second.read_bytes()))
+    np.testing.assert_array_equal(read_volume(packed).array, noise_volume().array)
+
+
+def test_scaled_samples(tmp_path):
+    array = (np.arange(np.prod(SHAPE)).reshape(SHAPE[::-1]) % 500).astype(np.int16)
+    image = nib.Nifti1Image(array, np.eye(4))
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "v.nii.gz")
+    stored = nib.load(tmp_path / "v.nii.gz").get_fdata()
+    np.testing.assert_array_equal(read_volume(tmp_path / "v.nii.gz").array.numpy().T, stored)
+    assert stored.min() < 0
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e3), ("micron", 1e-3)])
+def test_nifti_units(tmp_path, unit, factor):
+    array = noise_volume().array.numpy().T
+    image = nib.Nifti1Image(array, np.diag([0.5, 0.6, 0.7, factor]) / factor)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "v.nii")
+    with pytest.warns(InputWarning, match=f"lengths in {unit}; they were converted to mm"):
+        spacing = read_volume(tmp_path / "v.nii").spacing_mm
+    np.testing.assert_allclose(spacing, [0.5, 0.6, 0.7], rtol=1e-6)
+    said = refusal(made_by_nibabel(tmp_path / "w.nii", array, unit))
+    assert f"lengths in {unit}, which makes voxels of" in said
+    made_by_nibabel(tmp_path / "x.nii", array, "unknown")
+    np.testing.assert_allclose(read_volume(tmp_path / "x.nii").spacing_mm, 2)
+
+
+@pytest.mark.parametrize("turn_deg", [0.0, 15.0])
+def test_sform_and_qform_that_disagree(tmp_path, turn_deg):
+    matrix, other = matrix_of("oblique"), matrix_of("oblique")
+    other[:3, :3] = Rotation.from_euler("z", turn_deg, degrees=True).as_matrix() @ other[:3, :3]
+    image = nib.Nifti1Image(noise_volume().array.numpy().T, None)
+    image.set_sform(matrix, 1)
+    image.set_qform(other, 1)
+    nib.save(image, tmp_path / "v.nii.gz")
+    if turn_deg == 0:
+        np.testing.assert_allclose(read_volume(tmp_path / "v.nii.gz").ijk_to_ras, matrix, atol=1e-5)
+        return
+    with pytest.warns(InputWarning, match=r"sform and qform place .* as 3D Slicer does; the other"):
+        slicer = read_volume(tmp_path / "v.nii.gz").ijk_to_ras
+    shown = sitk.ReadImage(str(tmp_path / "v.nii.gz"))
+    np.testing.assert_allclose(slicer[:3, 3], np.array(shown.GetOrigin()) * [-1, -1, 1], atol=1e-5)
+    direction = np.array(shown.GetDirection()).reshape(3, 3) * shown.GetSpacing()
+    np.testing.assert_allclose(slicer[:3, :3], np.diag([-1, -1, 1]) @ direction, atol=1e-5)
+    for name, expected in (("sform", matrix), ("qform", other)):
+        with pytest.warns(InputWarning, match=f"the {name} is used, as asked"):
+            taken = read_volume(tmp_path / "v.nii.gz", ReadOptions(orientation=name))
+        np.testing.assert_allclose(taken.ijk_to_ras, expected, atol=1e-5)
+
+
+def test_orientation_of_another_name():
+    with pytest.raises(InputError, match="expected sform or qform"):
+        ReadOptions(orientation="both")

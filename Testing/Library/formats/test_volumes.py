@@ -11,7 +11,8 @@ import SimpleITK as sitk
 import torch
 from phantoms.volumes import ORIENTATIONS, SHAPE, matrix_of, nifti, noise_volume
 
-from CrossKEYLib.errors import InputError
+from CrossKEYLib.errors import InputError, InputWarning
+from CrossKEYLib.formats.options import ReadOptions
 from CrossKEYLib.formats.transforms import read_transform, write_transform
 from CrossKEYLib.formats.volumes import read_volume, write_volume
 from CrossKEYLib.geometry import transform
@@ -104,10 +105,13 @@ def test_shear_survives_nrrd_and_is_refused_for_nifti(tmp_path):
 def test_of_two_stated_orientations_the_one_slicer_uses_counts(tmp_path):
     path = nifti(tmp_path / "v.nii", codes=("<2h", 252, [1, 2]), shift=("<3f", 268, [5, 6, 7]))
     image = sitk.ReadImage(str(path))
-    np.testing.assert_allclose(
-        read_volume(path).ijk_to_ras[:3, 3], np.array(image.GetOrigin()) * [-1, -1, 1]
-    )
-    np.testing.assert_allclose(read_volume(path).ijk_to_ras[:3, 3], [5, 6, 7])
+    with pytest.warns(InputWarning, match=r"sform and qform .* \(up to 10\.5 mm\); the qform"):
+        taken = read_volume(path).ijk_to_ras
+    np.testing.assert_allclose(taken[:3, 3], np.array(image.GetOrigin()) * [-1, -1, 1])
+    np.testing.assert_allclose(taken[:3, 3], [5, 6, 7])
+    with pytest.warns(InputWarning, match="the sform is used, as asked"):
+        other = read_volume(path, ReadOptions(orientation="sform")).ijk_to_ras
+    np.testing.assert_allclose(other[:3, 3], [0, 0, 0])
 
 
 def test_big_endian_nifti(tmp_path):

@@ -21,9 +21,7 @@ CONFIG = EstimateConfig(hypotheses=10_000)
 TRUST = TrustConfig(hypotheses=1500, chance_repeats=3)  # a third of the usual time
 
 
-def assessed(
-    matched: Matched, seed: int = 0, trust: TrustConfig = TRUST
-) -> tuple[RigidResult, Trust]:
+def judge(matched: Matched, seed: int = 0, trust: TrustConfig = TRUST) -> tuple[RigidResult, Trust]:
     generator = torch.Generator().manual_seed(seed)
     result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
     verdict = assess(matched.fixed, matched.moving, result, matched.fov, CONFIG, trust, generator)
@@ -32,7 +30,7 @@ def assessed(
 
 @pytest.mark.parametrize("seed", range(20))
 def test_chance_is_refused(seed):
-    _, verdict = assessed(simulate(seed, count=800, share=0.0), seed)
+    _, verdict = judge(simulate(seed, count=800, share=0.0), seed)
     assert not verdict.accepted
     assert verdict.reasons
     assert verdict.confidence < 0.1
@@ -41,7 +39,7 @@ def test_chance_is_refused(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_fifteen_percent_right_are_accepted(seed):
     matched = simulate(seed, share=0.15)
-    result, verdict = assessed(matched, seed)
+    result, verdict = judge(matched, seed)
     assert verdict.accepted
     assert verdict.reasons == []
     assert verdict.confidence > 0.9
@@ -56,7 +54,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
     for seed in range(16):
         count, noise_mm = (100, 200, 400, 800)[seed % 4], (0.5, 1.5, 2.5)[seed % 3]
         matched = simulate(100 + seed, count=count, share=0.3, noise_mm=noise_mm)
-        result, verdict = assessed(matched, seed, replace(TRUST, chance_repeats=1))
+        result, verdict = judge(matched, seed, replace(TRUST, chance_repeats=1))
         true.append(matched.tre(result.matrix))
         predicted.append(verdict.predicted_tre_mm)
     ratio = np.array(true) / np.array(predicted)
@@ -67,7 +65,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
 
 
 @pytest.mark.parametrize(
-    ("mind_margin", "lc2_margin", "reason"),
+    ("structure", "intensity", "reason"),
     [
         (0.02, 0.3, None),
         (
@@ -84,16 +82,16 @@ def test_predicted_error_follows_and_covers_the_true_error():
     ],
 )
 def test_images_that_do_not_coincide_are_refused_whatever_the_matches_say(
-    mind_margin, lc2_margin, reason
+    structure, intensity, reason
 ):
     matched = simulate(0, share=0.15)
     generator = torch.Generator().manual_seed(0)
     result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
     given = (matched.fixed, matched.moving, result, matched.fov, CONFIG, TRUST, generator)
-    verdict = assess(*given, mind_margin=mind_margin, lc2_margin=lc2_margin)
+    verdict = assess(*given, structure=structure, intensity=intensity)
     assert verdict.accepted is (reason is None)
     assert (verdict.confidence > 0.9) is (reason is None)
-    assert (verdict.mind_margin, verdict.lc2_margin) == (mind_margin, lc2_margin)
+    assert (verdict.structure, verdict.intensity) == (structure, intensity)
     assert reason is None or (len(verdict.reasons) == 1 and reason in verdict.reasons[0])
 
 
@@ -108,7 +106,7 @@ def test_right_matches_in_a_lump_or_on_a_line_are_refused(shape, seed):
         10 * np.cbrt(rng.uniform(size=(n, 1))) if shape == "ball" else rng.uniform(-30, 30, (n, 1))
     )
     place_right(matched, as_points(CENTRE + reach * direction), rng, 1.5)
-    _, verdict = assessed(matched, seed)
+    _, verdict = judge(matched, seed)
     assert not verdict.accepted
     assert verdict.predicted_tre_mm > 5 or any("too close together" in r for r in verdict.reasons)
 
@@ -117,13 +115,13 @@ def test_matches_of_another_shape_of_brain_lose_trust():
     """Neighbours that deviate in common, as between two patients, must not look like noise."""
     matched = simulate(0, count=700, share=0.3)
     points = matched.moving[matched.right]
-    plain = assessed(matched)[1]
+    plain = judge(matched)[1]
     wave = 7 * torch.sin(points / 11).roll(1, dims=1)
     bent = apply(matched.T_fixed_moving, points + wave)
     matched.fixed[matched.right] = bent + torch.randn(
         bent.shape, generator=torch.Generator().manual_seed(0)
     )
-    verdict = assessed(matched)[1]
+    verdict = judge(matched)[1]
     assert plain.deformation_mm < 0.6
     assert verdict.deformation_mm > 2
     assert verdict.predicted_tre_mm > 3 * plain.predicted_tre_mm
@@ -131,7 +129,7 @@ def test_matches_of_another_shape_of_brain_lose_trust():
 
 def test_a_failed_estimation_is_refused_with_its_reason():
     matched = simulate(0, count=3, share=1.0)
-    _, verdict = assessed(matched)
+    _, verdict = judge(matched)
     assert not verdict.accepted
     assert verdict.confidence == 0
     assert verdict.predicted_tre_mm == math.inf
@@ -147,7 +145,7 @@ def test_stricter_limits_refuse_and_name_the_limit():
         (replace(TRUST, max_predicted_tre_mm=0.01), "expected error"),
         (replace(TRUST, min_confidence=1.0), "narrowly"),
     ):
-        verdict = assessed(matched, trust=replace(limit, chance_repeats=1, splits=1))[1]
+        verdict = judge(matched, trust=replace(limit, chance_repeats=1, splits=1))[1]
         assert not verdict.accepted
         assert len(verdict.reasons) == 1
         assert words in verdict.reasons[0]
@@ -156,11 +154,11 @@ def test_stricter_limits_refuse_and_name_the_limit():
 
 def test_same_seed_same_verdict():
     matched = simulate(2, count=300, share=0.2)
-    assert assessed(matched, 5)[1] == assessed(matched, 5)[1]
+    assert judge(matched, 5)[1] == judge(matched, 5)[1]
 
 
 def test_an_empty_field_of_view_is_refused():
     matched = simulate(0, count=50, share=1.0)
     matched.fov = torch.zeros(0, 3)
     with pytest.raises(EstimationError, match="fov_points"):
-        assessed(matched)
+        judge(matched)
