@@ -86,10 +86,10 @@ class TrustConfig:
 
     min_confidence: float = 0.8
     min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
-    min_distinctness: float = 1.1  # score of the descriptor field over that of any other place
+    min_score_ratio: float = 1.1  # score of the descriptor field over that of any other place
     rival_searches: int = 1  # for that other place
-    min_structure: float = 0.01  # mean cosine of self-similarities over that 4 mm beside
-    min_intensity: float = 0.1  # share of the iUS that LC2 explains here but not 4 mm beside
+    min_mind_margin: float = 0.01  # mean cosine of self-similarities over that 4 mm beside
+    min_lc2_margin: float = 0.1  # share of the iUS that LC2 explains here but not 4 mm beside
     min_coincidence: float = 2.8  # product of these two, each over its limit
     max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
     min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
@@ -130,17 +130,32 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class KeypointConfig:
+    """Keypoints that a patch network describes, and how they are paired, as published.
+
+    Patches lie along the RAS axes, so SIFT3D's tests of a keypoint's own orientation do not apply.
+    """
+
+    spacing_mm: float = 0.5  # at 1 mm an ultrasound of 5 cm shows some forty keypoints
+    sift: SiftConfig = SiftConfig(
+        peak_threshold=0.02, corner_threshold=0.0, max_eigenvalue_ratio=1.0, max_keypoints=2000
+    )
+    match: MatchConfig = MatchConfig(method="ratio")
+
+
+@dataclass(frozen=True)
 class RegisterConfig:
     """The whole pipeline."""
 
     match: MatchConfig = MatchConfig()
+    keypoints: KeypointConfig = KeypointConfig()  # of models that describe patches
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
     moving_keypoints: int = 12000
-    told_matches: int = 500  # best ones, of those that were used, in the result
+    reported_matches: int = 500  # best ones, of those that were used, in the result
     capture_radius_mm: float = 40.0  # around a given start
-    look_fixed: int = 40000  # MRI points at most, in the first look that finds the orientation
-    look_moving: int = 2000  # iUS points, likewise
+    coarse_points_fixed: int = 40000  # of the MRI at most, in the pass that finds the orientation
+    coarse_points_moving: int = 2000  # of the iUS, likewise
     search_rotations: bool = True  # try all orientations when the given one is not trusted
     search_keypoints: int = 600
     search_hypotheses: int = 4000  # per orientation

@@ -28,10 +28,16 @@ def take(
     mri: vtkMRMLScalarVolumeNode,
     ius: vtkMRMLScalarVolumeNode,
     result: dict[str, Any],
+    judged: dict[str, str],
 ) -> None:
     """The worker's result into the scene. A refused one moves nothing, and what an earlier one
     showed as its matches is taken away: it does not belong to the verdict. A doubtful one is shown
-    as a preview."""
+    as a preview.
+
+    Args:
+        judged: `standing.judged` of the images as they were sent to the worker, which may have
+            changed since.
+    """
     matches = result.pop("matches")
     preview.remove(parameters)
     parameters.lastSeconds = float(result["seconds"]["total"])
@@ -42,7 +48,7 @@ def take(
         result_nodes.clear_matches(parameters)
     if result.get("verdict") == DOUBTFUL:
         preview.show(parameters, mri, ius, result, matches)
-    parameters.outcome = json.dumps({**result, "judged": standing.judged(mri, ius)})
+    parameters.outcome = json.dumps({**result, "judged": judged})
 
 
 def apply_preview(parameters: CrossKEYParameters) -> None:

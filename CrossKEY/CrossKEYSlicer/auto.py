@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 import qt
@@ -15,6 +16,7 @@ from .logic import CrossKEYLogic
 from .problem import Problem
 
 SETTLE_MS = 300  # a volume that is being received changes several times, as do points
+LONGEST_S = 1.5  # a stream never settles: then it is the newest image that is taken
 
 
 class Repeater(VTKObservationMixin):
@@ -38,6 +40,7 @@ class Repeater(VTKObservationMixin):
         self._logic, self._begin, self._tell, self._events = logic, begin, tell, events
         self._watched: Any = None
         self._due = False
+        self._since = 0.0  # when the first change came that is still due
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MS)
@@ -79,8 +82,12 @@ class Repeater(VTKObservationMixin):
             self._tell(str(problem))
 
     def _changed(self, *_args: Any) -> None:
+        now = monotonic()
+        if not self._due:
+            self._since = now
         self._due = True
-        self._timer.start()
+        if not self._timer.isActive() or now - self._since < LONGEST_S:
+            self._timer.start()  # anew: the image is still changing
 
 
 class AutoRegister(Repeater):

@@ -31,7 +31,10 @@ from . import (
     landmarks,
     model_store,
     preview,
+    report,
+    sequence,
     similarity,
+    standing,
     training_nodes,
     views,
     volumes,
@@ -41,11 +44,13 @@ from .follow import ResultFollower
 from .job import Job, new_job
 from .landmark_results import Found
 from .parameters import CrossKEYParameters
-from .problem import Problem
+from .problem import Cancelled, Problem
 from .process import WorkerProcess
 from .runner import JobRunner
+from .sequence import SequenceResults
 
 # Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
+OVERLAP = 0.5  # share of the ultrasound's box in the MRI's, from which navigation is believed
 SCENE_CHANGED = ("EndBatchProcessEvent", "EndUndoEvent", "EndRedoEvent")
 
 
@@ -126,6 +131,32 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         self._choose(**chosen, **({} if transform is None else {"transform": transform}))
         self.startRegistration()
         return self._wait()
+
+    def registerSequence(
+        self, mri: vtkMRMLScalarVolumeNode, ius: vtkMRMLScalarVolumeNode
+    ) -> SequenceResults:
+        """Register every item of the sequence that an ultrasound belongs to, one after another.
+
+        A cancelled run keeps what it has. The last item stays selected.
+
+        Args:
+            ius: the volume that shows the selected item in a sequence browser.
+
+        Returns:
+            ``table`` with a row for each item, and ``transforms``, a sequence of those accepted.
+
+        Raises:
+            Problem: the volume belongs to no sequence, or an item cannot be registered.
+        """
+        self._checkIdle()
+        found = SequenceResults(sequence.browser_of(ius), ius)
+        for item in range(found.count):
+            found.select(item)
+            try:
+                found.add(item, self.register(mri, ius, fromPresent=self.parameters.fromPresent))
+            except Cancelled:
+                break
+        return found
 
     def prepare(
         self,
@@ -240,8 +271,10 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
                 "transform": "affine" if parameters.affine else "rigid",
                 "seed": parameters.seed,
             }
+            judged = standing.judged(mri, ius)
+            take = applied.take
             self._begin(
-                job, request, lambda result: applied.take(self.parameters, mri, ius, result)
+                job, request, lambda result: take(self.parameters, mri, ius, result, judged)
             )
 
     def startPreparation(self) -> None:
@@ -317,6 +350,22 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
     def discardPreview(self) -> None:
         """Take the preview of a doubtful result away; nothing is moved."""
         preview.remove(self.parameters)
+
+    def saveReport(self, folder: str | Path) -> list[Path]:
+        """Transform, figures and a page to read, into a folder; the files that were written.
+
+        Raises:
+            Problem: nothing was registered, or the folder cannot be written to.
+        """
+        return report.save(self.parameters, Path(folder))
+
+    def startsFromPresent(self) -> None:
+        """Offer the present alignment as the start where the images overlap as they lie."""
+        mri, ius = self.parameters.mri, self.parameters.ius
+        if mri is None or ius is None or mri is ius:
+            return
+        if None not in (mri.GetImageData(), ius.GetImageData()):
+            self.parameters.fromPresent = volumes.overlap(mri, ius) >= OVERLAP
 
     def undo(self) -> None:
         """Back to the transform before the last registration, for good.

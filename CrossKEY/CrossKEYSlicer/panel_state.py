@@ -9,7 +9,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from . import applied, landmark_search, model_store, preview, result_nodes, volumes, words
+from . import applied, landmark_search, model_store, preview, result_nodes, sequence, volumes, words
 from .landmark_results import Found
 from .logic import CrossKEYLogic
 from .problem import Problem
@@ -88,6 +88,9 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     why = obstacle(volumes.check_pair, parameters.mri, parameters.ius)
     ui.registerButton.setEnabled(idle and not why)
     ui.registerButton.setToolTip(why or _("Find where the ultrasound lies in the MRI"))
+    ui.sequenceButton.setVisible(sequence.browser_of(parameters.ius) is not None)
+    ui.sequenceButton.setEnabled(ui.registerButton.enabled)
+    ui.presentLabel.setText(words.start(parameters.fromPresent))
     ui.prepareButton.setEnabled(idle and parameters.mri is not None)
     why = obstacle(landmark_search.check_images, parameters)
     ui.findButton.setEnabled(idle and not why)

@@ -27,6 +27,7 @@ class CrossKEYParameters:
         after: show the scene after registration, else before.
         viewsSetUp: the slice views show a registration; they are not arranged again unasked.
         fade: opacity of the ultrasound over the MRI.
+        keypointsShown, inliersShown, linesShown: which results are drawn.
         mriLandmarks, iusLandmarks: corresponding points, to measure the error.
         landmarksFrom, landmarksTo: points of the one are found in the other.
         landmarkPoints: these points.
@@ -60,6 +61,9 @@ class CrossKEYParameters:
     autoRegister: bool = False
     after: bool = True
     viewsSetUp: bool = False
+    keypointsShown: bool = True
+    inliersShown: bool = True
+    linesShown: bool = True
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     mriLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     iusLandmarks: slicer.vtkMRMLMarkupsFiducialNode

@@ -17,9 +17,9 @@ from .problem import Problem
 SHOWN = 300  # best matches; thousands of markups would slow Slicer down and hide the image
 FOLDER = "CrossKEY"
 POINT_SETS = {  # name, colour (red, green, blue), diameter in mm
-    "mriKeypoints": (_("MRI keypoints"), (0.21, 0.77, 0.94), 2.5),
-    "iusKeypoints": (_("iUS keypoints"), (1.0, 0.69, 0.0), 2.5),
-    "inliers": (_("Matched inliers"), (0.2, 0.9, 0.3), 3.5),
+    "mriKeypoints": (_("MRI keypoints"), (0.21, 0.77, 0.94), 1.5),
+    "iusKeypoints": (_("iUS keypoints"), (1.0, 0.69, 0.0), 1.5),
+    "inliers": (_("Matched inliers"), (0.2, 0.9, 0.3), 2.0),
 }
 RESIDUAL = "Residual (mm)"
 COLUMNS = (RESIDUAL, "Score", "Inlier", "R", "A", "S", "iUS R", "iUS A", "iUS S")
@@ -44,8 +44,24 @@ def show_matches(parameters: CrossKEYParameters, matches: dict[str, list]) -> No
     _fill_points(parameters, "inliers", mri[inlier])
     _fill_table(parameters, best, mri, ius)
     _dress_lines(parameters)
+    show_or_hide(parameters)
     place_matches(parameters)
     group(*(getattr(parameters, name) for name in (*POINT_SETS, "matchLines", "matchTable")))
+
+
+def show_or_hide(parameters: CrossKEYParameters) -> None:
+    """Draw what the person wants to see of the results."""
+    shown = {
+        "mriKeypoints": parameters.keypointsShown,
+        "iusKeypoints": parameters.keypointsShown,
+        "inliers": parameters.inliersShown,
+        "matchLines": parameters.linesShown,
+    }
+    for name, visible in shown.items():
+        node = getattr(parameters, name)
+        display = node.GetDisplayNode() if node is not None else None
+        if display is not None:
+            display.SetVisibility(visible)
 
 
 def clear_matches(parameters: CrossKEYParameters) -> None:

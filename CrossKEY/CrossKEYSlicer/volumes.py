@@ -15,6 +15,7 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from . import chain
 from .problem import Problem
 
 EMPTY_VOXELS = 2  # to each side; some single voxels of an image are at its least value
@@ -41,6 +42,21 @@ def check_pair(mri: vtkMRMLScalarVolumeNode | None, ius: vtkMRMLScalarVolumeNode
     check_volume(ius, _("ultrasound"))
     if mri is ius:
         raise Problem(_("MRI and ultrasound are the same volume; select two different ones."))
+
+
+def overlap(mri: vtkMRMLScalarVolumeNode, ius: vtkMRMLScalarVolumeNode) -> float:
+    """Share of the ultrasound's box that lies in the MRI's, as both lie in the world; 0 where a
+    transform above one of them is not linear."""
+    try:
+        to_mri = chain.present_alignment(mri, ius)
+    except Problem:
+        return 0.0
+    matrix = vtk.vtkMatrix4x4()
+    ius.GetIJKToRASMatrix(matrix)
+    size = np.array(ius.GetImageData().GetDimensions()) - 1.0
+    steps = np.stack(np.meshgrid(*[np.linspace(0, n, 9) for n in size], indexing="ij"), -1)
+    points = chain.moved(slicer.util.arrayFromVTKMatrix(matrix), steps.reshape(-1, 3))
+    return float((~outside(mri, chain.moved(to_mri, points))).mean())
 
 
 def write_volume(node: vtkMRMLScalarVolumeNode, path: Path) -> str:

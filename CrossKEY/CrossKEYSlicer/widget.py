@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ctk
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -28,6 +29,7 @@ from . import (
     words,
 )
 from .auto import AutoFind, AutoRegister
+from .blink import Blink
 from .logic import SCENE_CHANGED, CrossKEYLogic
 from .problem import Problem
 from .toolbox import StatusDisplay
@@ -39,6 +41,8 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent: Any = None) -> None:
         self.logic: Any = None
         self.ask: Callable[[str], bool] = slicer.util.confirmOkCancelDisplay
+        self.pickFolder: Callable[[], str] = qt.QFileDialog.getExistingDirectory
+        self._pair: tuple[Any, Any] = (None, None)
         self._parameters: Any = None
         self._tie = 0
         self._shown: dict[str, Any] = {}
@@ -56,6 +60,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = CrossKEYLogic()
         self.logic.onChange = self.onJobChanged
         self.status = StatusDisplay()
+        self.blink = Blink(lambda opacity: views.fade(self._parameters, opacity))
+        self._beforeAfterKey = qt.QShortcut(qt.QKeySequence("B"), panel)
+        self._beforeAfterKey.activated.connect(self.ui.afterCheckBox.click)
         self.autoRegister = AutoRegister(self.logic, self.tellProblem)
         self.autoFind = AutoFind(self.logic, self.tellProblem)
         scene = slicer.mrmlScene
@@ -79,6 +86,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.chartButton.clicked.connect(self.onChart)
         ui.viewsButton.clicked.connect(self.onViews)
         ui.undoButton.clicked.connect(self.onUndo)
+        ui.sequenceButton.clicked.connect(self.onSequence)
+        ui.reportButton.clicked.connect(self.onReport)
+        ui.blinkCheckBox.toggled.connect(self.onBlink)
         ui.applyButton.clicked.connect(self.onApply)
         ui.discardButton.clicked.connect(self.onDiscard)
         ui.advancedSection.contentsCollapsed.connect(self.onAdvanced)
@@ -101,6 +111,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._unfollow()
         self.autoRegister.stop()
         self.autoFind.stop()
+        self.ui.blinkCheckBox.setChecked(False)
         self.status.clear()
         self.removeObservers()
         self.logic.close()
@@ -142,7 +153,9 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onParametersChanged(self, *_args: Any) -> None:
         if self._parameters is None:
             return
+        self._offerStart()
         panel_state.show_inputs(self.ui, self.logic)
+        result_nodes.show_or_hide(self._parameters)
         self._showFolder()
         outcome = {**self.logic.outcome(), "waits": preview.pending(self._parameters)}
         if outcome != self._shown:
@@ -152,6 +165,13 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         p = self._parameters
         self.autoRegister.follow(p.ius if p.autoRegister else None)
         self.autoFind.follow(p.landmarkPoints if p.landmarksAgain else None)
+
+    def _offerStart(self) -> None:
+        """For a newly chosen pair alone: after that it is the person's choice."""
+        pair = (self._parameters.mri, self._parameters.ius)
+        if pair != self._pair:
+            self._pair = pair
+            self.logic.startsFromPresent()
 
     def _showFolder(self) -> None:
         """Only when it is another: what a person is about to type must not be written over."""
@@ -258,6 +278,30 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onViews(self) -> None:
         with self.told():
             self.logic.setUpViews()
+
+    def onSequence(self) -> None:
+        with self.told():
+            install.ensure_torch(self.logic, self.ask)
+            found = self.logic.registerSequence(self._parameters.mri, self._parameters.ius)
+            done, count = found.table.GetNumberOfRows(), found.count
+            self.tell(
+                _("{done} of {count} items registered; see the table.").format(
+                    done=done, count=count
+                )
+            )
+
+    def onReport(self) -> None:
+        folder = self.pickFolder()
+        if folder:
+            with self.told():
+                files = self.logic.saveReport(folder)
+                self.tell(_("{count} files written.").format(count=len(files)))
+
+    def onBlink(self, on: bool) -> None:
+        if on:
+            self.blink.start()
+        elif self._parameters is not None:
+            self.blink.stop(self._parameters.fade)
 
     def onApply(self) -> None:
         with self.told():

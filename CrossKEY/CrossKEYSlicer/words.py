@@ -64,6 +64,13 @@ def verdict(outcome: dict[str, Any]) -> Saying:
     return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", RED)
 
 
+def start(from_present: bool) -> str:
+    """What a registration assumes of how the images lie."""
+    if from_present:
+        return _("Assumes that navigation is off by at most 4 cm.")
+    return _("Assumes nothing: all positions and orientations are searched.")
+
+
 def trust(found: Found) -> Saying:
     """Whether a landmark may be relied on, and why not."""
     colour = {GOOD: GREEN, CHECK: AMBER, BAD: RED}[found.trust]

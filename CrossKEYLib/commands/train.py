@@ -189,7 +189,7 @@ def run_test(
     place = machine(device, threads)
     with display() as shown:
         shown.stage("matching")
-        found = run(config, data_dir, checkpoint, device=place, seed=seed)
+        found = run(config, data_dir, checkpoint, device=place, seed=seed, progress=shown.stage)
     if output is not None:
         write_json(found, output)
     if as_json:

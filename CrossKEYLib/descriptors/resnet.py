@@ -7,7 +7,7 @@ travel in both directions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 
 import torch
@@ -54,6 +54,7 @@ class ResNetDescriptor(nn.Module):
         rotations: torch.Tensor | None = None,
         modality: str | None = None,
         chunk: int = 64,
+        report: Callable[[int, int], None] | None = None,
     ) -> torch.Tensor:
         """Descriptors of points in a volume.
 
@@ -63,6 +64,7 @@ class ResNetDescriptor(nn.Module):
             rotations: ``[N, 3, 3]`` or ``[3, 3]``, orientation of each patch; columns in RAS.
             modality: "mri" or "ius"; one network serves both, so it makes no difference here.
             chunk: patches described at once.
+            report: called after each chunk with the number of points described, and of all.
 
         Returns:
             ``[N, D]`` float32 of unit norm, in the order of the points.
@@ -81,6 +83,8 @@ class ResNetDescriptor(nn.Module):
                     volume, points[part], config.patch_size, config.patch_spacing_mm, turn
                 )
                 descriptors[part] = self(normalise(patches))
+                if report is not None:
+                    report(min(start + chunk, len(points)), len(points))
         finally:
             self.train(training)
         return descriptors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .descriptor_score import DescriptorField, Evidence
+from .descriptor_score import DescriptorGrid, DescriptorScore
 from .feature_metric import FeatureFit, refine_features
 from .kabsch import affine, kabsch
 from .locate import locate
@@ -10,8 +10,8 @@ from .ransac import estimate_rigid
 from .result import RigidResult
 
 __all__ = [
-    "DescriptorField",
-    "Evidence",
+    "DescriptorGrid",
+    "DescriptorScore",
     "FeatureFit",
     "RigidResult",
     "affine",

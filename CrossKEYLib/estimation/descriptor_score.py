@@ -30,7 +30,7 @@ _CLIP = 4.0  # standard scores beyond this count no more
 _LEVELS = 31  # to one standard deviation, so that the clipped scores fit into a byte
 
 
-class DescriptorField:
+class DescriptorGrid:
     """Described points of the fixed image, looked up by place.
 
     Args:
@@ -89,40 +89,40 @@ class DescriptorField:
         return Volume(values[self.index.long()].permute(2, 1, 0), centred)
 
 
-class Evidence:
-    """Moving points held against a field: how well the descriptors agree at a transform.
+class DescriptorScore:
+    """Moving points held against a grid: how well the descriptors agree at a transform.
 
     Every similarity between a moving point and a place is computed once, here; scoring a
     transform then only reads them. They are standardised for each moving point over all of the
     fixed image, so that a transform which says nothing scores zero.
 
     Args:
-        field: of the fixed image.
+        grid: of the fixed image.
         points: ``[N, 3]`` RAS mm, moving; evenly thinned when their table would be too large.
         descriptors: ``[N, D]`` unit norm.
     """
 
     def __init__(
-        self, field: DescriptorField, points: torch.Tensor, descriptors: torch.Tensor
+        self, grid: DescriptorGrid, points: torch.Tensor, descriptors: torch.Tensor
     ) -> None:
-        count = len(field.descriptors)
+        count = len(grid.descriptors)
         stride = max(1, -(-len(points) * count // _TABLE_ELEMENTS))
-        self.field, self.points = field, points[::stride]
+        self.grid, self.points = grid, points[::stride]
         self.rows = torch.arange(len(self.points), dtype=torch.int32, device=points.device)
         size = (len(self.points), count + 1)  # the last column: where no point is
         self.table = torch.empty(size, dtype=torch.int8, device=points.device)
         self.table[:, -1] = 0
         descriptors = descriptors[::stride]
         # Mean and variance of a point's similarities follow from two moments of the fixed side.
-        mean = descriptors @ field.descriptors.mean(0)
-        second = field.descriptors.T @ field.descriptors / count
+        mean = descriptors @ grid.descriptors.mean(0)
+        second = grid.descriptors.T @ grid.descriptors / count
         variance = ((descriptors @ second) * descriptors).sum(1) - mean.square()
         scale = _LEVELS * variance.clamp_min(1e-12).rsqrt()
         scaled, shift, most = descriptors * scale[:, None], mean * scale, _CLIP * _LEVELS
         step = max(1, min(count, _TILE_ELEMENTS // len(self.points)))
         room = scaled.new_empty(len(scaled) * step)  # for one tile after the other
         for start in range(0, count, step):
-            part = field.descriptors[start : start + step]
+            part = grid.descriptors[start : start + step]
             tile = room[: len(scaled) * len(part)].view(len(scaled), len(part))
             with short_products():
                 similarity = torch.addmm(shift[:, None], scaled, part.T, beta=-1, out=tile)
@@ -130,11 +130,11 @@ class Evidence:
 
     def __call__(self, matrices: torch.Tensor) -> torch.Tensor:
         """Mean standard score ``[H]`` of the points under ``T_fixed_moving [H, 4, 4]`` (RAS mm);
-        points that land outside of all fixed points count zero. A `ransac.Judge`."""
+        points that land outside of all fixed points count zero. A `ransac.Scorer`."""
         offsets, table, found = self.rows * self.table.shape[1], self.table.flatten(), []
         for part in matrices.split(max(1, _TILE_ELEMENTS // len(self.points))):
             # Point by point, so that all that is read of a point's row is read at once.
-            places = self.field.landing(self.points, part) + offsets[:, None]
+            places = self.grid.landing(self.points, part) + offsets[:, None]
             levels = table.index_select(0, places.flatten()).view(places.shape)
             found.append(levels.float().mean(0) / _LEVELS)
         return torch.cat(found)
@@ -143,7 +143,7 @@ class Evidence:
         """The score of one transform."""
         return float(self(torch.from_numpy(matrix)[None]))
 
-    def part(self, mask: torch.Tensor) -> Evidence:
+    def part(self, mask: torch.Tensor) -> DescriptorScore:
         """The same with some of the moving points, bool ``[N]``."""
         part = copy(self)
         part.points, part.rows = self.points[mask], self.rows[mask]
@@ -159,7 +159,7 @@ class Evidence:
         for translation_mm, angle_deg in _STEPS:
             noise = torch.randn(_TRIES, 6, generator=generator, dtype=torch.float64).numpy()
             noise[0] = 0
-            tries = transform.steps_about(centre, noise, translation_mm, angle_deg)
+            tries = transform.perturbations_about(centre, noise, translation_mm, angle_deg)
             scores = self(torch.from_numpy(matrix @ tries)).cpu()
             best = scores.topk(_ELITE).indices.numpy()
             turn = Rotation.from_matrix(tries[best, :3, :3]).mean().as_matrix()

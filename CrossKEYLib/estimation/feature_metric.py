@@ -105,7 +105,7 @@ def refine_features(
     tried = problem.solved(initial, fitted)
     before, after = (problem.cosines(matrix)[~fitted] for matrix in (initial, tried))
     gain, error = _mean_over_blocks(after - before, block[~fitted])
-    moved = transform.way_mm(points.double(), initial, tried)
+    moved = transform.rms_displacement_mm(points.double(), initial, tried)
     improved = gain > config.significance * error and moved <= config.reach_mm
     best = problem.solved(tried, torch.ones_like(fitted), last_only=True)
     matrix = best if improved else initial

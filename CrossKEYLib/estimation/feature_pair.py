@@ -29,7 +29,8 @@ class Features(Protocol):
     def settings(self) -> FeatureMetricConfig: ...
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
-        """Of the MRI, and of a toned iUS ``laid`` in its world, around RAS ``places [N, 3]``."""
+        """Of the MRI, and of a gamma-normalised iUS ``laid`` in its world, around ``places [N, 3]``
+        (RAS mm)."""
         ...
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
@@ -39,7 +40,7 @@ class Features(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
+class FeaturePair:
     """Dense features of both images as a transform lays one on the other; they serve every
     transform within some mm and degrees of it.
 
@@ -55,9 +56,11 @@ class Compared:
     settings: FeatureMetricConfig
 
     @classmethod
-    def of(cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix) -> Compared:
-        """Describe a toned iUS as ``T_fixed_moving`` lays it, so that both images are seen in one
-        orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
+    def of(
+        cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
+    ) -> FeaturePair:
+        """Describe a gamma-normalised iUS as ``T_fixed_moving`` lays it, so that both images are
+        seen in one orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
         points = features.samples(ius, salient)
         fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
         moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
@@ -70,26 +73,26 @@ class Compared:
 
 def aligned(
     features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
-) -> tuple[Compared, FeatureFit]:
+) -> tuple[FeaturePair, FeatureFit]:
     """Align features from ``T_fixed_moving`` on, and again as each fit lays the iUS until that
     settles: features of a turned image are not those of the image, turned.
 
     Args:
         features: of the MRI.
-        ius: toned.
+        ius: gamma-normalised.
         salient: ``[N, 3]`` RAS mm in its field of view.
         matrix: 4x4, RAS mm, within some mm and degrees.
 
     Returns:
         The features as last seen, and the fit; what it gains is judged in the first.
     """
-    seen = Compared.of(features, ius, salient, matrix)
+    seen = FeaturePair.of(features, ius, salient, matrix)
     fit = seen.refined(matrix)
     if fit:
         for _ in range(_REPEATS):
             laid = fit.matrix
-            seen = Compared.of(features, ius, salient, laid)
+            seen = FeaturePair.of(features, ius, salient, laid)
             fit = seen.refined(laid, fit)
-            if transform.way_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
+            if transform.rms_displacement_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
                 break
     return seen, fit

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from ..config import EstimateConfig
-from .descriptor_score import Evidence
+from .descriptor_score import DescriptorScore
 from .ransac import affine_from, estimate_rigid, result_of
 from .result import RigidResult
 
@@ -18,27 +18,27 @@ def locate(
     config: EstimateConfig,
     generator: torch.Generator,
     scores: torch.Tensor | None = None,
-    evidence: Evidence | None = None,
+    descriptor_score: DescriptorScore | None = None,
 ) -> RigidResult:
     """Find ``T_fixed_moving`` from matches; no start is needed.
 
-    Matches alone settle it when enough of them are right. With ``evidence`` the best hypotheses
-    are held against the descriptors of the whole image, and the best of those is refined there.
+    Matches alone settle it when enough of them are right. With ``descriptor_score`` the best
+    hypotheses are scored by the descriptors of the whole image, and the best of them is refined.
 
     Args:
         points_fixed, points_moving: ``[K, 3]`` RAS mm, paired row by row.
         config: thresholds, hypotheses, kind of transform.
         generator: source of randomness.
         scores: ``[K]`` of the matches.
-        evidence: descriptors of both images.
+        descriptor_score: descriptors of both images.
     """
-    if evidence is None:
+    if descriptor_score is None:
         return estimate_rigid(points_fixed, points_moving, config, generator, scores)
     rigid = replace(config, transform="rigid")
-    found = estimate_rigid(points_fixed, points_moving, rigid, generator, scores, evidence)
+    found = estimate_rigid(points_fixed, points_moving, rigid, generator, scores, descriptor_score)
     if found.matrix is None:
         return found
-    matrix = evidence.refined(found.matrix, generator)
+    matrix = descriptor_score.refined(found.matrix, generator)
     if config.transform == "affine":
         return affine_from(matrix, points_fixed, points_moving, config)
     return result_of(matrix, points_fixed, points_moving, config.inlier_threshold_mm)

@@ -18,14 +18,14 @@ from ..errors import EstimationError
 from ..geometry.transform import Matrix
 from .kabsch import affine, kabsch, kabsch_of_sums, products
 from .result import RigidResult
-from .triplets import deck, draw_triplets, solve_triplets
+from .triplets import draw_triplets, sampling_table, solve_triplets
 
 _TILE_ELEMENTS = 2_000_000  # squared residuals held at once; small enough for the CPU's cache
 _OPTIMISED = 50  # hypotheses that are locally optimised
 _JUDGED = 150  # the same, when something better than the vote decides between them
 _OPTIMISATION_STEPS = 5
 # Scores [H] of transforms [H, 4, 4] (T_fixed_moving, RAS mm), higher is better.
-Judge = Callable[[torch.Tensor], torch.Tensor]
+Scorer = Callable[[torch.Tensor], torch.Tensor]
 
 MIN_INLIERS = 5  # three always fit; fewer than two more say nothing
 _MIN_AFFINE = 12  # three matches for each that an exact affine takes
@@ -40,7 +40,7 @@ def estimate_rigid(
     config: EstimateConfig,
     generator: torch.Generator,
     scores: torch.Tensor | None = None,
-    judge: Judge | None = None,
+    scorer: Scorer | None = None,
 ) -> RigidResult:
     """Find ``T_fixed_moving`` from matches, rigid, or affine started from the rigid one.
 
@@ -51,7 +51,7 @@ def estimate_rigid(
         generator: source of randomness; the same state gives the same result.
         scores: ``[K]``, higher is better; the best match is drawn three times as often as the
             worst, linearly in rank. All matches count the same in the vote.
-        judge: decides between the best hypotheses in place of the vote; the transform it prefers
+        scorer: decides between the best hypotheses in place of the vote; the transform it prefers
             is returned as it is when rigid, since it knows more than the matches do.
 
     Returns:
@@ -77,25 +77,25 @@ def estimate_rigid(
     fixed, moving = (points_fixed - centre_fixed).float(), (points_moving - centre_moving).float()
     weights = independence(fixed, moving, config.cluster_radius_mm)
 
-    triplets = draw_triplets(fixed, moving, deck(weights, scores), config, generator)
+    triplets = draw_triplets(fixed, moving, sampling_table(weights, scores), config, generator)
     if not len(triplets):
         return RigidResult.failure(
             "no three matches agree in their distances, so no rigid motion explains them", none
         )
     matrices = solve_triplets(fixed[triplets], moving[triplets])
     support = _support(matrices, fixed, moving, weights, config.inlier_threshold_mm)
-    best = torch.topk(support, min(_JUDGED if judge else _OPTIMISED, len(support))).indices
+    best = torch.topk(support, min(_JUDGED if scorer else _OPTIMISED, len(support))).indices
     # What is left is small, and float64 is not on every device.
     fixed, moving, weights = (x.cpu().double() for x in (fixed, moving, weights))
     threshold = config.inlier_threshold_mm
     matrices = _optimise(matrices[best].cpu().double(), fixed, moving, weights, threshold)
     centre_fixed, centre_moving = centre_fixed.cpu().double(), centre_moving.cpu().double()
-    if judge is None:
+    if scorer is None:
         votes = _vote(matrices, fixed, moving, weights, threshold)
     else:
-        votes = judge(_uncentred(matrices, centre_fixed, centre_moving)).cpu()
+        votes = scorer(_uncentred(matrices, centre_fixed, centre_moving)).cpu()
     matrix = matrices[torch.argmax(votes)]
-    if judge is None or config.transform == "affine":
+    if scorer is None or config.transform == "affine":
         try:
             matrix = _refine(matrix, fixed, moving, weights, config)
         except EstimationError:

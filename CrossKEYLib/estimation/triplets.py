@@ -17,7 +17,7 @@ _TRIPLETS_PER_ROUND = 250_000  # bounds the work where nearly all pairs agree,
 _TRIPLETS_PER_HYPOTHESIS = 16  # and so do so many for each that is asked for
 
 
-def deck(weights: torch.Tensor, scores: torch.Tensor | None) -> torch.Tensor:
+def sampling_table(weights: torch.Tensor, scores: torch.Tensor | None) -> torch.Tensor:
     """Indices of matches, each as often as it should be drawn; one uniform draw takes one card.
 
     Probability is proportional to ``weights [K]`` and, with ``scores [K]``, rises linearly in
@@ -29,14 +29,14 @@ def deck(weights: torch.Tensor, scores: torch.Tensor | None) -> torch.Tensor:
     cumulative = torch.cumsum(weights.cpu().double(), 0)
     size = max(_DECK, _CARDS_PER_MATCH * len(weights))
     position = (torch.arange(size, dtype=torch.float64) + 0.5) / size * cumulative[-1]
-    cards = torch.searchsorted(cumulative, position).clamp_max(len(weights) - 1)
-    return cards.to(weights.device)
+    table = torch.searchsorted(cumulative, position).clamp_max(len(weights) - 1)
+    return table.to(weights.device)
 
 
 def draw_triplets(
     fixed: torch.Tensor,
     moving: torch.Tensor,
-    cards: torch.Tensor,
+    table: torch.Tensor,
     config: EstimateConfig,
     generator: torch.Generator,
 ) -> torch.Tensor:
@@ -49,13 +49,13 @@ def draw_triplets(
     missing = config.hypotheses
     most = min(_TRIPLETS_PER_ROUND, _TRIPLETS_PER_HYPOTHESIS * config.hypotheses)
     for _ in range(math.ceil(config.hypotheses / _FEWEST_PER_ROUND)):
-        first = _draw(cards, _PAIRS_PER_ROUND, generator)
-        second = _draw(cards, _PAIRS_PER_ROUND, generator)
+        first = _draw(table, _PAIRS_PER_ROUND, generator)
+        second = _draw(table, _PAIRS_PER_ROUND, generator)
         agree = _edges_agree(fixed, moving, first, second, config)
         pairs = torch.stack([first[agree], second[agree]], 1)
         pairs = pairs[: max(1, most // _THIRDS_PER_PAIR)]
         pairs = pairs.repeat_interleave(_THIRDS_PER_PAIR, 0)
-        triplets = torch.cat([pairs, _draw(cards, len(pairs), generator)[:, None]], 1)
+        triplets = torch.cat([pairs, _draw(table, len(pairs), generator)[:, None]], 1)
         for side in (0, 1):
             agree = _edges_agree(fixed, moving, triplets[:, side], triplets[:, 2], config)
             triplets = triplets[agree]
@@ -91,9 +91,9 @@ def solve_triplets(points_fixed: torch.Tensor, points_moving: torch.Tensor) -> t
     return matrix
 
 
-def _draw(cards: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    place = torch.randint(len(cards), (count,), generator=generator, device=generator.device)
-    return cards[place.to(cards.device)]
+def _draw(table: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    place = torch.randint(len(table), (count,), generator=generator, device=generator.device)
+    return table[place.to(table.device)]
 
 
 def _edges_agree(

@@ -126,7 +126,7 @@ def similarity(image: Volume, similarity: Volume, truth: torch.Tensor) -> Figure
     Args:
         image: MRI.
         similarity: cosines, -1 to 1, on any grid in the same world, 0 where there is none; see
-            `estimation.DescriptorField.similarity`.
+            `estimation.DescriptorGrid.similarity`.
         truth: ``[3]`` RAS mm, the true place of that point in ``image``.
     """
     image = rescaled(image)

@@ -9,7 +9,7 @@ from ..errors import InputError
 from .volume import Volume
 
 AIR = 1e-6  # share of the intensity range below which a voxel counts as empty
-TONE = 0.15  # median that the encoder sees of an ultrasound
+MEDIAN_BRIGHTNESS = 0.15  # median that the encoder sees of an ultrasound
 
 
 def rescaled(volume: Volume, low: float = 0.01, high: float = 0.99) -> Volume:
@@ -36,8 +36,9 @@ def thinned(values: torch.Tensor, most: int = 1_000_000) -> torch.Tensor:
     return values[:: max(1, len(values) // most)]
 
 
-def toned(ius: Volume) -> Volume:
-    """`rescaled`, then the power curve that makes `TONE` the median of the filled voxels.
+def gamma_normalised(ius: Volume) -> Volume:
+    """`rescaled`, then the power curve that makes the median of the filled voxels
+    `MEDIAN_BRIGHTNESS`.
 
     Gain and display curve differ between machines and operators; the encoder sees ultrasound in
     one tone, dark enough that bright lines stand out.
@@ -47,6 +48,6 @@ def toned(ius: Volume) -> Volume:
     """
     scaled = rescaled(ius)
     median = float(thinned(scaled.array[scaled.array > 0]).median())
-    power = np.log(TONE) / np.log(np.clip(median, 0.01, 0.9))
+    power = np.log(MEDIAN_BRIGHTNESS) / np.log(np.clip(median, 0.01, 0.9))
     shown = (scaled.array ** float(power)).clamp_min(AIR)
     return scaled.replaced(torch.where(scaled.array > 0, shown, 0))

@@ -49,7 +49,7 @@ def about(centre: ArrayLike, rotation: ArrayLike, translation: ArrayLike = (0, 0
     return from_parts(rotation, centre - rotation @ centre + np.asarray(translation, float))
 
 
-def steps_about(
+def perturbations_about(
     centre: ArrayLike, noise: np.ndarray, translation_mm: float, angle_deg: float
 ) -> np.ndarray:
     """Rigid motions ``[H, 4, 4]`` from noise ``[H, 6]``: rotation vectors about ``centre`` (mm) in
@@ -62,7 +62,7 @@ def steps_about(
     return steps
 
 
-def way_mm(points: torch.Tensor, before: Matrix, after: Matrix) -> float:
+def rms_displacement_mm(points: torch.Tensor, before: Matrix, after: Matrix) -> float:
     """Root mean square distance between where two transforms put points ``[N, 3]`` (mm)."""
     ways = apply(before, points) - apply(after, points)
     return float(ways.square().sum(1).mean().sqrt())

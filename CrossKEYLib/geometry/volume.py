@@ -101,7 +101,7 @@ class Volume:
         """World positions ``[N, 3]`` of array positions ``[N, 3]`` in (k, j, i) order."""
         return transform.apply(self.ijk_to_ras, kji.flip(-1).to(torch.float32))
 
-    def holds(self, points: torch.Tensor, rim_mm: float = 0.0) -> torch.Tensor:
+    def contains(self, points: torch.Tensor, rim_mm: float = 0.0) -> torch.Tensor:
         """Whether RAS points ``[..., 3]`` lie in the box of the samples, ``rim_mm`` or more within
         its faces, or as far beyond them where that is negative; bool ``[...]``."""
         ijk = transform.apply(self.ras_to_ijk, points)

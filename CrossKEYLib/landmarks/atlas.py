@@ -7,9 +7,9 @@ import numpy as np
 from ..errors import EstimationError
 from ..geometry.volume import Grid, Volume
 from ..models.universal import UniversalModel
-from .inverse_consistency import register_both_ways
+from .inverse_consistency import register_inverse_consistent
 
-DISAGREEMENT_MM = 6.0  # between forth and back, at most; heads differ by more than an affine map
+MOST_INCONSISTENCY_MM = 6.0  # at most; heads differ by more than an affine map
 
 
 def carry_labels(
@@ -36,16 +36,17 @@ def carry_labels(
 
     Raises:
         InputError: an image is constant.
-        EstimationError: registering forth and back disagree, so the place is not to be trusted.
+        EstimationError: the forward and the backward registration disagree.
     """
     model = model or UniversalModel.load()
-    found = register_both_ways(image, atlas, model, transform_kind="affine", seed=seed)
-    if found.matrix is None or found.disagreement_mm > DISAGREEMENT_MM:
-        apart = f"the ways forth and back lie {found.disagreement_mm:.1f} mm apart"
-        if not np.isfinite(found.disagreement_mm):
-            apart = "there is no way forth and back"
+    found = register_inverse_consistent(image, atlas, model, transform_kind="affine", seed=seed)
+    if found.matrix is None or found.inverse_consistency_mm > MOST_INCONSISTENCY_MM:
+        error = found.inverse_consistency_mm
+        apart = f"the forward and the backward registration lie {error:.1f} mm apart"
+        if not np.isfinite(found.inverse_consistency_mm):
+            apart = "one of the two registrations failed"
         raise EstimationError(
             f"the atlas could not be laid on the image: {apart}, at most "
-            f"{DISAGREEMENT_MM:.0f} mm is accepted; give labels of this patient, or none"
+            f"{MOST_INCONSISTENCY_MM:.0f} mm is accepted; give labels of this patient, or none"
         )
     return labels.moved(found.matrix).resample(Grid.of(image), "nearest")

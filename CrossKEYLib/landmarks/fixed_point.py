@@ -19,7 +19,7 @@ import torch
 
 from ..config import EstimateConfig
 from ..errors import EstimationError
-from ..estimation import DescriptorField, estimate_rigid
+from ..estimation import DescriptorGrid, estimate_rigid
 from ..models.described import Described
 from .local_affine import FitConfig, local_affine
 
@@ -269,7 +269,7 @@ def _refined(
     """Between the places of the grid: the peak of a parabola through each place's similarity and
     its neighbours', along each axis; ``[N, 3]`` RAS mm. Without it all of a region's answers are
     rounded to the same side."""
-    cells = DescriptorField(there.points, there.descriptors, spacing_mm)
+    cells = DescriptorGrid(there.points, there.descriptors, spacing_mm)
     points = there.points[found]
     last = len(there) - 1
     middle = (described * there.descriptors[found]).sum(1)
@@ -307,7 +307,7 @@ def _around(
     queries: torch.Tensor, here: Described, config: FixedPointConfig, spacing_mm: float
 ) -> torch.Tensor:
     """Index ``[N, S]`` of the places that seeds around each query fall on; M where is none."""
-    cells = DescriptorField(here.points, here.descriptors, spacing_mm)
+    cells = DescriptorGrid(here.points, here.descriptors, spacing_mm)
     return cells.lookup(queries[:, None] + _ball(config).to(queries))
 
 

@@ -1,4 +1,4 @@
-"""Registration forth and back: a check that needs no truth.
+"""Inverse consistency of a registration: a check that needs no truth.
 
 Registering an image to another and the other to the image are two searches with nothing in common
 but the anatomy. Where they agree both are nearly always right (docs/rounds.md).
@@ -19,50 +19,52 @@ from ..geometry.volume import Grid, Volume
 from ..models.universal import UniversalModel
 from .embedding_registration import register_embedded
 
-REACH_MM = 20.0  # around where an image was laid, for the way back
-SAMPLES = 500  # points over which the two ways are compared
+REACH_MM = 20.0  # around where an image was laid, for the backward registration
+SAMPLES = 500  # points over which both transforms are compared
 
 
 @dataclass(frozen=True, eq=False)
-class BothWays:
+class InverseConsistency:
     """A registration, and how far to trust it.
 
     Attributes:
         matrix: ``T_fixed_moving``, 4x4, RAS mm; None when nothing was found.
-        disagreement_mm: mean distance between the way forth and the way back over what the moving
-            image shows; infinite when one of them was not found.
+        inverse_consistency_mm: inverse consistency error: mean distance between the forward and
+            the inverted backward transform over what the moving image shows; infinite when one
+            of them was not found.
     """
 
     matrix: Matrix | None
-    disagreement_mm: float
+    inverse_consistency_mm: float
 
 
-def register_both_ways(
+def register_inverse_consistent(
     fixed: Volume,
     moving: Volume,
     model: UniversalModel,
     *,
     transform_kind: Literal["rigid", "affine"] = "rigid",
     seed: int = 0,
-) -> BothWays:
+) -> InverseConsistency:
     """`landmarks.register_embedded`, and from what it found back again.
 
     Raises:
         InputError: an image is constant.
     """
-    forth = register_embedded(fixed, moving, model, transform=transform_kind, seed=seed).matrix
-    if forth is None:
-        return BothWays(None, np.inf)
-    near = _emptied_beyond(fixed, moving.moved(forth))
-    back = register_embedded(moving, near, model, transform=transform_kind, seed=seed + 1).matrix
-    if back is None:
-        return BothWays(forth, np.inf)
+    forward = register_embedded(fixed, moving, model, transform=transform_kind, seed=seed).matrix
+    if forward is None:
+        return InverseConsistency(None, np.inf)
+    near = _emptied_beyond(fixed, moving.moved(forward))
+    again = register_embedded(moving, near, model, transform=transform_kind, seed=seed + 1)
+    backward = again.matrix
+    if backward is None:
+        return InverseConsistency(forward, np.inf)
     points = shown_points(moving, SAMPLES, seed)
-    there, again = (transform.apply(m, points) for m in (forth, transform.invert(back)))
-    return BothWays(forth, float((there - again).norm(dim=1).mean()))
+    laid, inverted = (transform.apply(m, points) for m in (forward, transform.invert(backward)))
+    return InverseConsistency(forward, float((laid - inverted).norm(dim=1).mean()))
 
 
 def _emptied_beyond(fixed: Volume, laid: Volume) -> Volume:
     """The fixed image near the box of another: a sweep would hardly be found by all of a head."""
-    near = laid.holds(Grid.of(fixed).points(fixed.device), -REACH_MM)
+    near = laid.contains(Grid.of(fixed).points(fixed.device), -REACH_MM)
     return fixed.replaced(torch.where(near, fixed.array, fixed.array.amin()))

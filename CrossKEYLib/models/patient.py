@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -108,6 +108,7 @@ class Model:
         points: torch.Tensor,
         modality: str,
         rotation: np.ndarray | None = None,
+        report: Callable[[int, int], None] | None = None,
     ) -> Described:
         """Describe RAS ``points [N, 3]`` of a volume scaled to [0, 1].
 
@@ -116,11 +117,19 @@ class Model:
             points: RAS mm.
             modality: "mri" or "ius".
             rotation: 3x3, columns = the axes (in RAS) along which the network looks.
+            report: called with the number of patches described, and of all, while a patch network
+                works.
         """
         if isinstance(self.encoder, DenseEncoder):
             return Described(points, self.encoder.describe(volume, points, modality, rotation))
         turn = None if rotation is None else torch.as_tensor(rotation, dtype=torch.float32)
-        return Described(points, self.encoder.describe(volume, points, turn, modality))
+        described = self.encoder.describe(volume, points, turn, modality, report=report)
+        return Described(points, described)
+
+    @property
+    def describes_patches(self) -> bool:
+        """Whether each point takes a pass of the network of its own, so few are affordable."""
+        return isinstance(self.encoder, ResNetDescriptor)
 
 
 def describe_brain(model: Model, mri: Volume, brain: Volume) -> Described:

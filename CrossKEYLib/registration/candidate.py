@@ -1,4 +1,4 @@
-"""One attempt at a registration: descriptors, matches, and the transform that they led to."""
+"""One candidate of a registration: descriptors, matches, and the transform that they led to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..estimation import DescriptorField, Evidence, FeatureFit, RigidResult
-from ..estimation.feature_pair import Compared
+from ..estimation import DescriptorGrid, DescriptorScore, FeatureFit, RigidResult
+from ..estimation.feature_pair import FeaturePair
 from ..estimation.matching import Matches, Prior
 from ..estimation.ransac import result_of
 from ..geometry.transform import Matrix
@@ -23,20 +23,20 @@ class Target:
 
     mri: Volume
     described: Described
-    field: DescriptorField
+    grid: DescriptorGrid
 
     @classmethod
     def of(cls, mri: Volume, described: Described, spacing_mm: float = 2.0) -> Target:
-        field = DescriptorField(described.points, described.descriptors, spacing_mm)
-        return cls(mri, described, field)
+        grid = DescriptorGrid(described.points, described.descriptors, spacing_mm)
+        return cls(mri, described, grid)
 
     def thinned(self, most: int) -> Target:
         """Every other place along each axis, until at most this many are left."""
         if len(self.described) <= most:
             return self
-        kept = (self.field.cells(self.described.points) % 2 == 0).all(1)
+        kept = (self.grid.cells(self.described.points) % 2 == 0).all(1)
         few = Described(self.described.points[kept], self.described.descriptors[kept])
-        return Target.of(self.mri, few, 2 * self.field.spacing_mm).thinned(most)
+        return Target.of(self.mri, few, 2 * self.grid.spacing_mm).thinned(most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +64,15 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
+class Candidate:
     """The iUS described in one orientation, and what its matches with the MRI led to.
 
     Attributes:
         pair: what was matched.
         moving: described points of the iUS.
         matches: rows (fixed, moving).
-        evidence: all similarities of the two, to score transforms by.
+        descriptor_score: all similarities of the two, to score transforms by; None where keypoints
+            alone were described.
         result: the transform.
         seen: self-similarities of both images, where the refinement made them.
     """
@@ -79,17 +80,22 @@ class Attempt:
     pair: Pair
     moving: Described
     matches: Matches
-    evidence: Evidence
+    descriptor_score: DescriptorScore | None
     result: RigidResult
-    seen: tuple[Compared, FeatureFit] | None = None
+    seen: tuple[FeaturePair, FeatureFit] | None = None
 
     @cached_property
     def score(self) -> float:
-        """How well the descriptors agree at the transform; minus infinity without one."""
+        """How well the descriptors agree at the transform, or how many matches do where there is no
+        ``evidence``; minus infinity without a transform."""
         matrix = self.result.matrix
-        return -np.inf if matrix is None else self.evidence.at(matrix)
+        if matrix is None:
+            return -np.inf
+        if self.descriptor_score is None:
+            return float(self.result.n_inliers)
+        return self.descriptor_score.at(matrix)
 
-    def with_matrix(self, matrix: Matrix, threshold_mm: float) -> Attempt:
+    def with_matrix(self, matrix: Matrix, threshold_mm: float) -> Candidate:
         """The same with another ``T_fixed_moving``; without a transform where too few matches lie
         within ``threshold_mm``."""
         a, b = self.matches.indices.T

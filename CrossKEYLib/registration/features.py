@@ -74,7 +74,7 @@ class SelfSimilarities:
 
 
 @dataclass(frozen=True, eq=False)
-class Companion:
+class EmbeddingFeatures:
     """The universal embedding of one MRI."""
 
     model: UniversalModel
@@ -82,7 +82,7 @@ class Companion:
     settings: FeatureMetricConfig = _LEARNED
 
     @classmethod
-    def of(cls, model: UniversalModel, mri: Volume) -> Companion:
+    def of(cls, model: UniversalModel, mri: Volume) -> EmbeddingFeatures:
         return cls(model, model.embed(mri))
 
     def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
@@ -106,7 +106,7 @@ class Companion:
             matches: rows (fixed, moving).
             fixed: described places of the MRI.
             moving: described points of the iUS.
-            ius: toned.
+            ius: gamma-normalised.
             rotation: 3x3 that orients it much as the MRI is.
             share: of the MRI that may look more like the iUS there than the matched place does;
                 of wrong matches about this share passes.
@@ -139,11 +139,13 @@ def check_settings(config: RegisterConfig, model: Model) -> None:
         raise InputError("refine 'crosskey' needs a dense encoder, this model describes patches")
 
 
-def features_of(kind: str, mri: Volume, model: Model, companion: Companion | None) -> Features:
+def features_of(
+    kind: str, mri: Volume, model: Model, embedding: EmbeddingFeatures | None
+) -> Features:
     """The features that `RegisterConfig.refine` names; see `check_settings`."""
     if kind == "uae":
-        assert companion is not None
-        return companion
+        assert embedding is not None
+        return embedding
     if kind == "mind":
         return SelfSimilarities(mri)
     assert isinstance(model.encoder, DenseEncoder)

@@ -13,10 +13,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..config import EstimateConfig, RegisterConfig
-from ..estimation import Evidence, locate
+from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
-from ..geometry.intensity import rescaled, toned
+from ..geometry.intensity import gamma_normalised, rescaled
 from ..geometry.transform import Matrix, nearest_rotation
 from ..geometry.volume import Volume
 from ..keypoints.sampling import moving_points
@@ -27,16 +27,23 @@ from ..runtime.resources import resource
 from ..runtime.version import __version__
 from ..synthesis.anatomy import brain_mask
 from ..trust.assess import Trust, assess
-from ..trust.lc2 import intensity_margin
-from ..trust.mind_margin import structure_margin
+from ..trust.lc2 import lc2_margin
+from ..trust.mind_margin import mind_margin
 from ..trust.plausibility import check_pair
-from .candidate import Attempt, Pair, Target
-from .features import Companion, SelfSimilarities, check_settings, features_of, wants_universal
+from .candidate import Candidate, Pair, Target
+from .features import (
+    EmbeddingFeatures,
+    SelfSimilarities,
+    check_settings,
+    features_of,
+    wants_universal,
+)
+from .keypoint_matching import KeypointMatcher
 
 Progress = Callable[[str], None]
 
 _CLEAR_LEAD = 1.2  # by which one orientation must agree better than others to stand out
-_LOOKS_TO_COMPARE = 6  # so many are looked at before one can stand out
+_PASSES_TO_COMPARE = 6  # so many are looked at before one can stand out
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,7 @@ class Registration:
             refused registration may hold one, for inspection only.
         trust: figures and verdict.
         fixed, moving: described keypoints of MRI and iUS.
-        matches: rows (fixed, moving), the best ``config.told_matches`` of those that were used.
+        matches: rows (fixed, moving), the best ``config.reported_matches`` of those that were used.
         inliers: ``[K]`` bool over them.
         seconds: per stage and "total".
     """
@@ -114,10 +121,11 @@ def register(
 ) -> Registration:
     """Register an iUS to an MRI; no start is needed.
 
-    Both are described in the MRI's axes. When the first attempt is not trusted and no start was
-    given, the iUS is described again in each of the 60 rotations of the icosahedron, which lie
-    so close that the encoder bridges the rest. A found transform is improved by describing the
-    iUS once more as it lies then.
+    A model that describes patches, as the published one does, registers by SIFT3D keypoints
+    (`keypoint_matching`), in one orientation. With any other model both images are described in the
+    MRI's axes. When the first candidate is not trusted and no start was given, the iUS is described
+    again in each of the 60 rotations of the icosahedron, which lie so close that the encoder
+    bridges the rest. A found transform is improved by describing the iUS once more as it lies then.
 
     Args:
         fixed: MRI, whole or cropped, with skull or without.
@@ -157,10 +165,11 @@ class _Pipeline:
         progress: Progress | None,
     ) -> None:
         self.model, self.config, self.universal = model, config, universal
-        self.companion: Companion | None = None
+        self.embedding: EmbeddingFeatures | None = None
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = progress or (lambda stage: None)
         self.seconds: dict[str, float] = {}
+        self.sparse = KeypointMatcher(model, config, self.stage, self.progress)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -174,49 +183,60 @@ class _Pipeline:
         check_pair(fixed, moving)
         self.model.check_belongs_to(fixed)
         with self.stage("keypoints"):
-            ius = toned(moving)
+            ius = gamma_normalised(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed)
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         pair = Pair(Target.of(fixed, described), moving, ius, points, prior)
         if self.universal is not None and wants_universal(self.config):
             with self.stage("embedding"):
-                self.companion = Companion.of(self.universal, fixed)
-        attempt = self._attempt(pair, np.eye(3) if initial is None else nearest_rotation(initial))
-        trust = self._assess(attempt)
-        if not trust.accepted and initial is None and self.config.search_rotations:
-            attempt, trust = self._searched(attempt, trust)
-        best = slice(self.config.told_matches)
+                self.embedding = EmbeddingFeatures.of(self.universal, fixed)
+        rotation = np.eye(3) if initial is None else nearest_rotation(initial)
+        sparse = self.model.describes_patches
+        if sparse:
+            candidate = self._refined(self.sparse.candidate(pair, rotation, self.generator))
+        else:
+            candidate = self._candidate(pair, rotation)
+        trust = self._assess(candidate)
+        search = initial is None and self.config.search_rotations and not sparse
+        if search and not trust.accepted:
+            candidate, trust = self._searched(candidate, trust)
+        best = slice(self.config.reported_matches)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
-            attempt.result.matrix,
+            candidate.result.matrix,
             trust,
             described,
-            attempt.moving,
-            Matches(attempt.matches.indices[best], attempt.matches.scores[best]),
-            attempt.result.inliers[best],
+            candidate.moving,
+            Matches(candidate.matches.indices[best], candidate.matches.scores[best]),
+            candidate.result.inliers[best],
             self.seconds,
             str(fixed.device),
             self.model.name,
         )
 
     def _describe_fixed(self, fixed: Volume) -> Described:
+        if self.model.describes_patches:
+            return self.sparse.describe(rescaled(fixed), "mri", np.eye(3), brain_mask(fixed))
         with self.stage("MRI descriptors"):
             return describe_brain(self.model, rescaled(fixed), brain_mask(fixed))
 
-    def _attempt(self, pair: Pair, rotation: np.ndarray) -> Attempt:
-        """A first look among fewer places of the MRI finds how the iUS lies; described anew so, it
+    def _candidate(self, pair: Pair, rotation: np.ndarray) -> Candidate:
+        """A coarse pass among fewer places of the MRI finds how the iUS lies; described anew so, it
         is then located among all of them."""
-        look = self._look(pair, rotation)
-        attempts = []
-        if look.result.matrix is not None:
-            attempts.append(self._once(pair, nearest_rotation(look.result.matrix)))
-        if not attempts or attempts[0].score < look.score:  # the look was misled
-            attempts.append(self._once(pair, rotation))
-        return self._finished(max(attempts, key=lambda attempt: attempt.score))
+        coarse = self._coarse_pass(pair, rotation)
+        candidates = []
+        if coarse.result.matrix is not None:
+            candidates.append(self._once(pair, nearest_rotation(coarse.result.matrix)))
+        if not candidates or candidates[0].score < coarse.score:  # the coarse pass was misled
+            candidates.append(self._once(pair, rotation))
+        return self._finished(max(candidates, key=lambda candidate: candidate.score))
 
-    def _look(self, pair: Pair, rotation: np.ndarray) -> Attempt:
-        return self._once(pair.thinned(self.config.look_fixed, self.config.look_moving), rotation)
+    def _coarse_pass(self, pair: Pair, rotation: np.ndarray) -> Candidate:
+        return self._once(self._thinned(pair, self.config.coarse_points_moving), rotation)
+
+    def _thinned(self, pair: Pair, most_moving: int) -> Pair:
+        return pair.thinned(self.config.coarse_points_fixed, most_moving)
 
     def _once(
         self,
@@ -224,20 +244,20 @@ class _Pipeline:
         rotation: np.ndarray,
         estimate: EstimateConfig | None = None,
         gate: bool = True,
-    ) -> Attempt:
+    ) -> Candidate:
         moving, matches = self._matched(pair, rotation, gate)
         with self.stage("estimation"):
             a, b = matches.indices.T
-            evidence = Evidence(pair.target.field, moving.points, moving.descriptors)
+            descriptor_score = DescriptorScore(pair.target.grid, moving.points, moving.descriptors)
             found = locate(
                 pair.target.described.points[a],
                 moving.points[b],
                 estimate or self.config.estimate,
                 self.generator,
                 matches.scores,
-                evidence,
+                descriptor_score,
             )
-        return Attempt(pair, moving, matches, evidence, found)
+        return Candidate(pair, moving, matches, descriptor_score, found)
 
     def _matched(
         self, pair: Pair, rotation: np.ndarray, gate: bool = True
@@ -255,113 +275,114 @@ class _Pipeline:
                 config.match,
                 pair.prior,
             )
-        if gate and self.companion is not None and config.gate_share < 1:
+        if gate and self.embedding is not None and config.gate_share < 1:
             with self.stage("embedding"):
                 both = (matches, fixed, moving)
-                matches = self.companion.gated(*both, pair.ius, rotation, config.gate_share)
+                matches = self.embedding.gated(*both, pair.ius, rotation, config.gate_share)
         return moving, matches
 
-    def _finished(self, attempt: Attempt) -> Attempt:
+    def _finished(self, candidate: Candidate) -> Candidate:
         """Dense features have the last word on the transform, and the matches are made once more
         under it."""
-        return self._as_laid(self._refined(attempt))
+        return self._as_laid(self._refined(candidate))
 
-    def _refined(self, attempt: Attempt) -> Attempt:
+    def _refined(self, candidate: Candidate) -> Candidate:
         """With the transform that dense features agree on, where they do so better."""
-        matrix, config, pair = attempt.result.matrix, self.config, attempt.pair
+        matrix, config, pair = candidate.result.matrix, self.config, candidate.pair
         if config.refine == "none" or matrix is None:
-            return attempt
+            return candidate
         with self.stage("refinement"):
-            features = features_of(config.refine, pair.target.mri, self.model, self.companion)
+            features = features_of(config.refine, pair.target.mri, self.model, self.embedding)
             seen, fit = aligned(features, pair.ius, pair.points, matrix)
             if config.refine == "mind":
-                attempt = replace(attempt, seen=(seen, fit))
+                candidate = replace(candidate, seen=(seen, fit))
             if not fit:
-                return attempt
-            refined = attempt.with_matrix(fit.matrix, config.estimate.inlier_threshold_mm)
-        return attempt if refined.result.matrix is None else refined
+                return candidate
+            refined = candidate.with_matrix(fit.matrix, config.estimate.inlier_threshold_mm)
+        return candidate if refined.result.matrix is None else refined
 
-    def _as_laid(self, attempt: Attempt) -> Attempt:
+    def _as_laid(self, candidate: Candidate) -> Candidate:
         """The same transform with the iUS described and matched once more as it lies then, where
         the images agree better so: the less it is turned, the more of its matches are right."""
-        matrix, pair = attempt.result.matrix, attempt.pair
+        matrix, pair = candidate.result.matrix, candidate.pair
         if matrix is None:
-            return attempt
+            return candidate
         moving, matches = self._matched(pair, nearest_rotation(matrix))
         with self.stage("estimation"):
-            evidence = Evidence(pair.target.field, moving.points, moving.descriptors)
-            anew = replace(attempt, moving=moving, matches=matches, evidence=evidence)
+            descriptor_score = DescriptorScore(pair.target.grid, moving.points, moving.descriptors)
+            anew = replace(
+                candidate, moving=moving, matches=matches, descriptor_score=descriptor_score
+            )
             anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
-        return max(attempt, anew, key=lambda one: one.score)
+        return max(candidate, anew, key=lambda one: one.score)
 
-    def _searched(self, attempt: Attempt, trust: Trust) -> tuple[Attempt, Trust]:
-        """The first trusted attempt of all orientations, or the one that agrees best."""
+    def _searched(self, candidate: Candidate, trust: Trust) -> tuple[Candidate, Trust]:
+        """The first trusted candidate of all orientations, or the one that agrees best."""
         # Many orientations give chance many tries, so a narrow lead does not count.
-        least, pair = _CLEAR_LEAD * attempt.score, attempt.pair
-        for look in self._promising_looks(pair):
-            bar, matrix = max(least, attempt.score), look.result.matrix
-            if matrix is None or look.score <= bar:  # among all places it gains little
+        least, pair = _CLEAR_LEAD * candidate.score, candidate.pair
+        for coarse in self._promising_passes(pair):
+            bar, matrix = max(least, candidate.score), coarse.result.matrix
+            if matrix is None or coarse.score <= bar:  # among all places it gains little
                 continue
             other = self._once(pair, nearest_rotation(matrix))
             if other.score <= bar:
                 continue
-            attempt = self._finished(other)
-            trust = self._assess(attempt)
+            candidate = self._finished(other)
+            trust = self._assess(candidate)
             if trust.accepted:
                 break
-        return attempt, trust
+        return candidate, trust
 
-    def _promising_looks(self, pair: Pair) -> Iterator[Attempt]:
-        """Looks in the rotations in which a quick one finds most agreement: in each that stands
-        out from those before it at once, which mostly spares the rest; in the end in the best of
-        the others, with the one that then agrees best first."""
+    def _promising_passes(self, pair: Pair) -> Iterator[Candidate]:
+        """Coarse passes in the rotations in which a quick one finds most agreement: in each that
+        stands out from those before it at once, which mostly spares the rest; in the end in the
+        best of the others, with the one that then agrees best first."""
         group = Rotation.create_group("I")
         rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
         config = self.config
         quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
-        few = pair.thinned(config.look_fixed, config.search_keypoints)
+        few = self._thinned(pair, config.search_keypoints)
         scores: list[float] = []
         others: list[tuple[float, Matrix]] = []
         for rotation in rotations:
             tried = self._once(few, rotation, quick, gate=False)
             found = tried.result.matrix
-            enough = len(scores) >= _LOOKS_TO_COMPARE
+            enough = len(scores) >= _PASSES_TO_COMPARE
             if found is not None and enough and tried.score > _CLEAR_LEAD * max(scores):
-                yield self._look(pair, nearest_rotation(found))  # nearer than the one tried
+                yield self._coarse_pass(pair, nearest_rotation(found))  # nearer than the one tried
             elif found is not None:
                 others.append((tried.score, found))
             scores.append(tried.score)
         others.sort(key=lambda other: other[0], reverse=True)
         kept = [nearest_rotation(found) for _, found in others[: config.search_keep]]
-        looks = [self._look(pair, rotation) for rotation in kept]
-        yield from sorted(looks, key=lambda look: look.score, reverse=True)
+        passes = [self._coarse_pass(pair, rotation) for rotation in kept]
+        yield from sorted(passes, key=lambda coarse: coarse.score, reverse=True)
 
-    def _assess(self, attempt: Attempt) -> Trust:
-        ius = attempt.pair.ius
+    def _assess(self, candidate: Candidate) -> Trust:
+        ius = candidate.pair.ius
         with self.stage("trust"):
-            a, b = attempt.matches.indices.T
+            a, b = candidate.matches.indices.T
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
-            structure, intensity = self._coincidence(attempt)
+            margins = self._coincidence(candidate)
             return assess(
-                attempt.pair.target.described.points[a],
-                attempt.moving.points[b],
-                attempt.result,
+                candidate.pair.target.described.points[a],
+                candidate.moving.points[b],
+                candidate.result,
                 view,
                 self.config.estimate,
                 self.config.trust,
                 self.generator,
-                attempt.evidence,
-                structure,
-                intensity,
+                candidate.descriptor_score,
+                *margins,
             )
 
-    def _coincidence(self, attempt: Attempt) -> tuple[float, float]:
-        """`structure.structure_margin` and `lc2.intensity_margin`; zeros without a transform."""
-        matrix, pair = attempt.result.matrix, attempt.pair
+    def _coincidence(self, candidate: Candidate) -> tuple[float, float]:
+        """`mind_margin` and `lc2_margin`; zeros without a transform."""
+        matrix, pair = candidate.result.matrix, candidate.pair
         mri = pair.target.mri
         if matrix is None:
             return 0.0, 0.0
-        seen = attempt.seen or aligned(SelfSimilarities(mri), pair.ius, pair.points, matrix)
-        return structure_margin(mri, *seen, matrix), intensity_margin(mri, pair.raw, matrix)
+        seen = candidate.seen or aligned(SelfSimilarities(mri), pair.ius, pair.points, matrix)
+        return mind_margin(mri, *seen, matrix), lc2_margin(mri, pair.raw, matrix)

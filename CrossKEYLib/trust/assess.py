@@ -18,9 +18,9 @@ import torch
 
 from ..config import EstimateConfig, TrustConfig
 from ..errors import EstimationError
-from ..estimation import Evidence, RigidResult, estimate_rigid, locate
+from ..estimation import DescriptorScore, RigidResult, estimate_rigid, locate
 from ..estimation.ransac import MIN_INLIERS, independence
-from ..geometry.transform import Matrix, apply, steps_about, way_mm
+from ..geometry.transform import Matrix, apply, perturbations_about, rms_displacement_mm
 from .confidence import confidence_of, reasons_against
 
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
@@ -34,7 +34,7 @@ _NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radi
 
 @dataclass(frozen=True)
 class Trust:
-    """The evidence for a registration, and the verdict.
+    """The figures of a registration, and the verdict.
 
     Attributes:
         n_inliers: matches within the inlier threshold.
@@ -42,12 +42,12 @@ class Trust:
         chance_inliers: inliers that the same search finds among shuffled matches, mean.
         chance_deviation: standard deviation of that number.
         chance_ratio: independent inliers over what chance reaches (mean + 2 deviations).
-        distinctness: the score of the descriptors over the best that any other place reaches;
+        score_ratio: the score of the descriptors over the best that any other place reaches;
             infinite when no descriptors were given.
-        structure: by how much self-similarities of the images agree better here than a few mm
-            beside (`structure.structure_margin`); infinite when it was not asked.
-        intensity: how much more of the iUS's brightness the MRI explains here than a few mm beside
-            (`lc2.intensity_margin`); infinite when it was not asked.
+        mind_margin: by how much self-similarities of the images agree better here than a few mm
+            beside (`mind_margin`); infinite when it was not asked.
+        lc2_margin: how much more of the iUS's brightness the MRI explains here than a few mm beside
+            (`lc2_margin`); infinite when it was not asked.
         spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
         inlier_rms_mm: root mean square residual of the inliers.
         agreement_mm: RMS displacement over the field of view between transforms found anew, with
@@ -66,9 +66,9 @@ class Trust:
     chance_inliers: float
     chance_deviation: float
     chance_ratio: float
-    distinctness: float
-    structure: float
-    intensity: float
+    score_ratio: float
+    mind_margin: float
+    lc2_margin: float
     spread_mm: float
     inlier_rms_mm: float
     agreement_mm: float
@@ -87,11 +87,11 @@ def assess(
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
-    evidence: Evidence | None = None,
-    structure: float = math.inf,
-    intensity: float = math.inf,
+    descriptor_score: DescriptorScore | None = None,
+    mind_margin: float = math.inf,
+    lc2_margin: float = math.inf,
 ) -> Trust:
-    """Judge a result by the matches it came from, and by the descriptors behind them.
+    """Assess a result by the matches it came from, and by the descriptors behind them.
 
     Args:
         points_fixed: ``[K, 3]`` RAS mm, the matches given to the estimation.
@@ -101,10 +101,10 @@ def assess(
         config: the settings of that estimation.
         trust: limits and repeats.
         generator: the same state gives the same verdict.
-        evidence: descriptors of both images, when they took part in the estimation. The score
-            that the transform reaches then takes the place of the inliers in the comparison
-            with chance: it uses all points where inliers use the few best.
-        structure, intensity: see `Trust`.
+        descriptor_score: of both images, when it took part in the estimation. The score that
+            the transform reaches then takes the place of the inliers in the comparison with
+            chance: it uses all points where inliers use the few best.
+        mind_margin, lc2_margin: see `Trust`.
 
     Raises:
         EstimationError: no field-of-view points.
@@ -118,15 +118,15 @@ def assess(
     worth = float(weights.sum())
     chance, chance_worth = _chance(points_fixed, points_moving, again, trust, generator)
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
-    distinctness = math.inf
-    if evidence is not None:
+    score_ratio = math.inf
+    if descriptor_score is not None:
         # Not at the top nearby: features that pulled the transform away are a reason for doubt.
-        reached = evidence.at(result.matrix)
+        reached = descriptor_score.at(result.matrix)
         matched = (points_fixed, points_moving, result.matrix, fov_points)
-        elsewhere = _best_elsewhere(*matched, again, trust, generator, evidence)
-        distinctness = max(reached, 0.0) / max(elsewhere, 1e-6)
+        elsewhere = _best_elsewhere(*matched, again, trust, generator, descriptor_score)
+        score_ratio = max(reached, 0.0) / max(elsewhere, 1e-6)
     agreement = _agreement(
-        points_fixed, points_moving, fov_points, again, trust, generator, evidence
+        points_fixed, points_moving, fov_points, again, trust, generator, descriptor_score
     )
     spread = _spread(moving_in, weights)
     deformation = _deformation(result.matrix, points_fixed, points_moving, config)
@@ -138,9 +138,9 @@ def assess(
         "chance_inliers": float(chance.mean()),
         "chance_deviation": float(chance.std(correction=0)),
         "chance_ratio": ratio,
-        "distinctness": distinctness,
-        "structure": structure,
-        "intensity": intensity,
+        "score_ratio": score_ratio,
+        "mind_margin": mind_margin,
+        "lc2_margin": lc2_margin,
         "spread_mm": spread,
         "inlier_rms_mm": result.rms_mm,
         "agreement_mm": agreement,
@@ -212,27 +212,29 @@ def _best_elsewhere(
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
-    evidence: Evidence,
+    descriptor_score: DescriptorScore,
 ) -> float:
     """Best score of the descriptors at any other place: the search that found ``matrix`` again,
     with its neighbourhood forbidden, and a wide random search around it."""
 
-    def judge(matrices: torch.Tensor) -> torch.Tensor:
+    def scorer(matrices: torch.Tensor) -> torch.Tensor:
         far = _apart(matrix, matrices.cpu().double(), fov_points) > _ELSEWHERE_MM
-        return torch.where(far.to(evidence.points.device), evidence(matrices), -torch.inf)
+        return torch.where(
+            far.to(descriptor_score.points.device), descriptor_score(matrices), -torch.inf
+        )
 
     centre = fov_points.double().mean(0).cpu().numpy()
     noise = torch.randn(_RIVALS, 6, generator=generator, dtype=torch.float64).numpy()
-    tries = matrix @ steps_about(centre, noise, _RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG)
-    scores = judge(torch.from_numpy(tries))
+    tries = matrix @ perturbations_about(centre, noise, _RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG)
+    scores = scorer(torch.from_numpy(tries))
     starts = [tries[i] for i in scores.topk(_CLIMBS).indices.tolist()]
     rigid = replace(config, transform="rigid")
     for _ in range(trust.rival_searches):
-        other = estimate_rigid(points_fixed, points_moving, rigid, generator, judge=judge).matrix
+        other = estimate_rigid(points_fixed, points_moving, rigid, generator, scorer=scorer).matrix
         starts += [] if other is None else [other]
     # A climb may lead back to the place itself; then only where it began is elsewhere.
-    ends = starts + [evidence.refined(start, generator) for start in starts]
-    return max(0.0, float(judge(torch.from_numpy(np.stack(ends))).max()))
+    ends = starts + [descriptor_score.refined(start, generator) for start in starts]
+    return max(0.0, float(scorer(torch.from_numpy(np.stack(ends))).max()))
 
 
 def _apart(matrix: Matrix, others: torch.Tensor, fov_points: torch.Tensor) -> torch.Tensor:
@@ -249,10 +251,10 @@ def _agreement(
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
-    evidence: Evidence | None,
+    descriptor_score: DescriptorScore | None,
 ) -> float:
     """Median over random splits of the RMS displacement between two transforms, each found from
-    the matches (and evidence) in every other block. Blocks, so that neighbours never support both
+    the matches and descriptors in every other block. Blocks, so that neighbours never support both
     sides. Its variance is four times that of the whole's error: each half has twice that, and two
     differ."""
     displacements = []
@@ -260,19 +262,27 @@ def _agreement(
     for _ in range(trust.splits):
         offset = torch.rand(3, generator=generator, device=generator.device).to(points_moving)
         side = _even_block(points_moving, edge, offset)
-        sides = None if evidence is None else _even_block(evidence.points, edge, offset)
+        sides = (
+            None if descriptor_score is None else _even_block(descriptor_score.points, edge, offset)
+        )
         found = []
         for even in (True, False):
-            part = None if evidence is None else evidence.part(sides == even)
+            part = None if descriptor_score is None else descriptor_score.part(sides == even)
             half = side == even
             found.append(
-                locate(points_fixed[half], points_moving[half], config, generator, evidence=part)
+                locate(
+                    points_fixed[half],
+                    points_moving[half],
+                    config,
+                    generator,
+                    descriptor_score=part,
+                )
             )
         a, b = (result.matrix for result in found)
         if a is None or b is None:
             displacements.append(math.inf)
             continue
-        displacements.append(way_mm(fov_points.cpu().double(), a, b))
+        displacements.append(rms_displacement_mm(fov_points.cpu().double(), a, b))
     return sorted(displacements)[len(displacements) // 2]
 
 

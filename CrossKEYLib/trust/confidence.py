@@ -1,4 +1,4 @@
-"""Evidence -> confidence: numbers against limits, and in words which of them fail.
+"""Figures -> confidence: numbers against limits, and in words which of them fail.
 
 The confidence is the product of one logistic curve per question in the logarithm of number over
 limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
@@ -30,9 +30,9 @@ def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> dict[str, fl
     """
     return {
         "chance_ratio": numbers["chance_ratio"] / trust.min_chance_ratio,
-        "distinctness": numbers["distinctness"] / trust.min_distinctness,
-        "structure": numbers["structure"] / trust.min_structure,
-        "intensity": numbers["intensity"] / trust.min_intensity,
+        "score_ratio": numbers["score_ratio"] / trust.min_score_ratio,
+        "mind_margin": numbers["mind_margin"] / trust.min_mind_margin,
+        "lc2_margin": numbers["lc2_margin"] / trust.min_lc2_margin,
         "coincidence": coincidence(numbers, trust) / trust.min_coincidence,
         "agreement_mm": trust.max_agreement_mm / max(numbers["agreement_mm"], 1e-6),
         "spread_mm": numbers["spread_mm"] / trust.min_spread_mm,
@@ -43,8 +43,8 @@ def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> dict[str, fl
 def coincidence(numbers: Mapping[str, float], trust: TrustConfig) -> float:
     """Both leads of the images, each over its own limit, multiplied; infinite if not asked.
     Arguments as in `margins_of`."""
-    structure, intensity = numbers["structure"], numbers["intensity"]
-    return max(structure / trust.min_structure, 1e-6) * max(intensity / trust.min_intensity, 1e-6)
+    mind = max(numbers["mind_margin"] / trust.min_mind_margin, 1e-6)
+    return mind * max(numbers["lc2_margin"] / trust.min_lc2_margin, 1e-6)
 
 
 def confidence_of(numbers: Mapping[str, float], trust: TrustConfig) -> float:
@@ -64,20 +64,21 @@ def reasons_against(
             f"Counting close neighbours once, only {worth:.0f} of {n_matches} matches agree on one "
             f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}."
         ),
-        "distinctness": (
-            f"Laid so, the images agree only {numbers['distinctness']:.2f} times as well as in the "
-            f"best other place; at least {trust.min_distinctness:.2f} times is needed."
+        "score_ratio": (
+            f"Laid so, the images agree only {numbers['score_ratio']:.2f} times as well as in the "
+            f"best other place; at least {trust.min_score_ratio:.2f} times is needed."
         ),
-        "structure": _unless_unseen(
-            numbers["structure"],
+        "mind_margin": _unless_unseen(
+            numbers["mind_margin"],
             "A few mm beside, the tissue of both images fits as well as here or nearly so: the "
-            f"lead is {numbers['structure']:.4f}, at least {trust.min_structure:.4f} is needed.",
+            f"lead is {numbers['mind_margin']:.4f}, at least {trust.min_mind_margin:.4f} is "
+            "needed.",
         ),
-        "intensity": _unless_unseen(
-            numbers["intensity"],
+        "lc2_margin": _unless_unseen(
+            numbers["lc2_margin"],
             "The MRI explains what is bright in the ultrasound hardly better here than a few mm "
-            f"beside: by {100 * numbers['intensity']:.0f} %, at least "
-            f"{100 * trust.min_intensity:.0f} % is needed.",
+            f"beside: by {100 * numbers['lc2_margin']:.0f} %, at least "
+            f"{100 * trust.min_lc2_margin:.0f} % is needed.",
         ),
         "coincidence": (
             "Both images fit better here than a few mm beside, but no better than on a like place "
@@ -98,7 +99,7 @@ def reasons_against(
         ),
     }
     failed = [name for name, margin in margins.items() if not margin >= 1]
-    if "structure" in failed or "intensity" in failed:  # these say what is amiss with the images
+    if "mind_margin" in failed or "lc2_margin" in failed:  # these say what is amiss with the images
         failed = [name for name in failed if name != "coincidence"]
     reasons = list(dict.fromkeys(sentences[name] for name in failed))  # unseen: said once
     if not reasons and confidence < trust.min_confidence:

@@ -47,7 +47,7 @@ def explained(moments: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.
     return (up * up * gg - 2 * up * ug * pg + ug * ug * pp) / (pp * gg - pg * pg), uu
 
 
-def intensity_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
+def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
     """How much more of the iUS the MRI explains at a transform than on average 4 mm beside it.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..estimation import FeatureFit
-from ..estimation.feature_pair import Compared
+from ..estimation.feature_pair import FeaturePair
 from ..geometry import transform
 from ..geometry.transform import Matrix
 from ..geometry.volume import Volume
@@ -29,7 +29,7 @@ _WAYS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(
 _SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
 
 
-def structure_margin(mri: Volume, seen: Compared, fit: FeatureFit, matrix: Matrix) -> float:
+def mind_margin(mri: Volume, seen: FeaturePair, fit: FeatureFit, matrix: Matrix) -> float:
     """By how much features agree better at a transform than `SHIFT_MM` beside it.
 
     Their own optimum stands for the transform where it lies within `NEAR_MM`: refinement takes it
@@ -47,9 +47,10 @@ def structure_margin(mri: Volume, seen: Compared, fit: FeatureFit, matrix: Matri
     """
     pick = torch.linspace(0, len(seen.points) - 1, min(_POINTS, len(seen.points)))
     points = seen.points[pick.long().to(seen.points.device)]
-    at = fit.fitted if transform.way_mm(points, matrix, fit.fitted) <= NEAR_MM else matrix
+    moved = transform.rms_displacement_mm(points, matrix, fit.fitted)
+    at = fit.fitted if moved <= NEAR_MM else matrix
     places = transform.apply(at, points)
-    shown = mri.holds(places, _RIM_MM) & (mri.sample(places) > 0)
+    shown = mri.contains(places, _RIM_MM) & (mri.sample(places) > 0)
     points, places = points[shown], places[shown]
     if len(places) < _FEWEST:
         return -1.0

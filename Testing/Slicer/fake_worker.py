@@ -2,8 +2,9 @@
 
     python fake_worker.py MODE [SECONDS]
 
-MODE: accept, refuse, doubt, slow (never answers), crash (after its first progress), garbage (between
-its answers), fail (an expected error), cut (half an answer, then the end), deaf (ends at once).
+MODE: accept, refuse, doubt, slow (never answers), crash (after its first progress), garbage
+(between its answers), fail (an expected error), cut (half an answer, then the end), deaf (ends at
+once).
 SECONDS: how long a registration or a search for landmarks takes.
 """
 

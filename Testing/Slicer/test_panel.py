@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from cases import (
     choose,
@@ -219,6 +221,19 @@ def test_auto_register_when_the_next_one_arrives(panel, volumes, wait):
     wait(lambda: panel.logic.job is not first and not panel.logic.busy)
     assert panel.logic.job.state == "done"
     assert following.GetParentTransformNode() is panel.logic.parameters.transform
+
+
+def test_a_stream_is_registered_still(panel, volumes, wait):
+    """Ten times a second it changes: it never settles, and never two run at once."""
+    registered(panel, wait, volumes)
+    panel.ui.autoRegisterCheckBox.click()
+    jobs, end = [], time.monotonic() + 6
+    while time.monotonic() < end and len(jobs) < 2:
+        volumes[1].GetImageData().Modified()
+        pause(0.1)
+        if panel.logic.job not in jobs and panel.logic.job.state == "done":
+            jobs.append(panel.logic.job)
+    assert len(jobs) == 2
 
 
 def test_auto_register_waits_for_the_running_one(panel, volumes, wait, worker):

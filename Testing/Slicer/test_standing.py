@@ -149,3 +149,25 @@ def test_refused_means_refused_everywhere(panel, volumes, wait, worker):
     registered(panel, wait, volumes, "accept", worker)
     assert panel.ui.matchTable.rowCount == 40
     assert panel.ui.undoButton.enabled
+
+
+def test_an_image_that_changed_while_it_was_registered_is_outdated(panel, volumes, wait, worker):
+    panel.logic.worker = worker("accept", 0.5)
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    wait(lambda: panel.ui.statusLabel.text.startswith("keypoints"))
+    array = slicer_array(volumes[1])
+    array[4:8, 4:8, 4:8] += 50
+    wait(lambda: not panel.logic.busy)
+    assert panel.logic.job.result["accepted"]
+    assert colour(panel) == AMBER
+    assert "iUS has changed since" in banner(panel)
+
+
+def slicer_array(node):
+    """The node's voxels, which are changed in place; the node is told."""
+    import slicer
+
+    array = slicer.util.arrayFromVolume(node)
+    slicer.util.arrayFromVolumeModified(node)
+    return array

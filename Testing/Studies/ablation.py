@@ -29,7 +29,7 @@ from CrossKEYLib.evaluation.metrics import CLOSE_MM
 from CrossKEYLib.evaluation.misplacements import start_of
 from CrossKEYLib.formats.atomic import write_json
 from CrossKEYLib.geometry import transform
-from CrossKEYLib.geometry.intensity import toned
+from CrossKEYLib.geometry.intensity import gamma_normalised
 from CrossKEYLib.geometry.transform import Matrix
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.keypoints.sampling import moving_points
@@ -37,7 +37,7 @@ from CrossKEYLib.landmarks.embedding_registration import register_embedded
 from CrossKEYLib.landmarks.propagate import LandmarkConfig, places, vectors
 from CrossKEYLib.models.patient import Model
 from CrossKEYLib.models.universal import ULTRASOUND, UniversalModel
-from CrossKEYLib.registration.features import Companion, features_of
+from CrossKEYLib.registration.features import EmbeddingFeatures, features_of
 from CrossKEYLib.registration.pipeline import register
 from CrossKEYLib.runtime.resources import resource
 
@@ -54,9 +54,9 @@ def outcomes_of(
     """All ways from one start; plain values."""
     images = case.load()
     start = start_of(level, seed, images.ius.centre_ras)
-    moved, ius = images.ius.moved(start), toned(images.ius.moved(start))
-    companion = Companion.of(universal, images.mri)
-    precision = _precision(images, companion)
+    moved, ius = images.ius.moved(start), gamma_normalised(images.ius.moved(start))
+    embedding = EmbeddingFeatures.of(universal, images.mri)
+    precision = _precision(images, embedding)
     generator = torch.Generator().manual_seed(seed)
     points = moving_points(ius, RegisterConfig().moving_keypoints, generator)
     found = []
@@ -67,7 +67,7 @@ def outcomes_of(
         for kind in REFINEMENTS:
             began, figures, after = time.perf_counter(), {}, matrix
             if kind != "none" and matrix is not None:
-                features = features_of(kind, images.mri, model, companion)
+                features = features_of(kind, images.mri, model, embedding)
                 _, fit = aligned(features, ius, points, matrix)
                 after = fit.matrix
                 names = ("improved", "gain", "gain_error", "moved_mm", "uncertainty_mm")
@@ -101,21 +101,21 @@ def _found(
     seed: int,
 ) -> Matrix | None:
     if finder == "uae":
-        return register_embedded(mri, toned(ius), universal, seed=seed).matrix
+        return register_embedded(mri, gamma_normalised(ius), universal, seed=seed).matrix
     share = GATE_SHARE if finder == "gated" else 1.0
     config = RegisterConfig(gate_share=share, refine="none")
     return register(mri, ius, model, config=config, universal=universal, seed=seed).matrix
 
 
-def _precision(images: Images, companion: Companion) -> float:
+def _precision(images: Images, embedding: EmbeddingFeatures) -> float:
     """Share of the iUS's salient points whose most similar place of the MRI, by the universal
     embedding, lies within 5 mm of where the targets' fit puts them; both images in place."""
     truth = _truth(images)
-    laid = toned(images.ius).moved(truth)
+    laid = gamma_normalised(images.ius).moved(truth)
     points = moving_points(laid, PROBES, torch.Generator().manual_seed(0))
     config = LandmarkConfig()
-    wanted = vectors(companion.model.embed(laid), points, config)
-    table = places(companion.mri, config)
+    wanted = vectors(embedding.model.embed(laid), points, config)
+    table = places(embedding.mri, config)
     found = torch.cat([(part @ table.descriptors.T).argmax(1) for part in wanted.split(100)])
     return float(((table.points[found] - points).norm(dim=1) < CLOSE_MM).float().mean())
 

@@ -22,7 +22,7 @@ from CrossKEYLib.estimation.target_error import landmark_fit
 from CrossKEYLib.evaluation.cases import Case, find_case, real_cases, simulated_cases
 from CrossKEYLib.evaluation.metrics import CLOSE_MM
 from CrossKEYLib.geometry import transform
-from CrossKEYLib.geometry.intensity import rescaled, toned
+from CrossKEYLib.geometry.intensity import gamma_normalised, rescaled
 from CrossKEYLib.keypoints.sampling import moving_points
 from CrossKEYLib.models.patient import Model, describe_brain
 from CrossKEYLib.synthesis.anatomy import brain_mask
@@ -42,7 +42,7 @@ def ranked(case: Case, model: Model, count: int, seed: int = 0) -> dict[str, tor
     if images.targets_fixed is None or images.targets_moving is None:
         raise InputError("the ranking of matches needs landmarks")
     truth = landmark_fit(images.targets_fixed, images.targets_moving)
-    ius, generator = toned(images.ius), torch.Generator().manual_seed(seed)
+    ius, generator = gamma_normalised(images.ius), torch.Generator().manual_seed(seed)
     points = moving_points(ius, count, generator)
     fixed = describe_brain(model, rescaled(images.mri), brain_mask(images.mri))
     moving = model.describe(ius, points, "ius")

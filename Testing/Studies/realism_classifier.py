@@ -25,7 +25,7 @@ from CrossKEYLib.errors import CrossKEYError, InputError
 from CrossKEYLib.formats.atomic import check_writable, write_json
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.filters import gaussian
-from CrossKEYLib.geometry.intensity import toned
+from CrossKEYLib.geometry.intensity import gamma_normalised
 from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.runtime.allocator import keep_freed_memory
 
@@ -68,7 +68,7 @@ class Verdict:
 
 
 def cubes_of(volume: Volume, config: ClassifierConfig, seed: int, smooth: bool) -> torch.Tensor:
-    """Random cubes ``[N, S, S, S]`` of a toned volume that lie in its field of view.
+    """Random cubes ``[N, S, S, S]`` of a gamma-normalised volume that lie in its field of view.
 
     Args:
         volume: real or simulated ultrasound, zero outside its field of view.
@@ -76,7 +76,7 @@ def cubes_of(volume: Volume, config: ClassifierConfig, seed: int, smooth: bool) 
         seed: of the places and of the axes: both kinds are interpolated alike.
         smooth: leave anatomy and gain alone (`SPECKLE_MM`).
     """
-    shown, size = toned(volume), config.cube_mm
+    shown, size = gamma_normalised(volume), config.cube_mm
     axes = transform.random_rigid(np.random.default_rng(seed), 0.0, 90.0, np.zeros(3))[:3, :3]
     grid = Grid.around(volume.corners_ras(), SPACING_MM, rotation=axes)
     array = shown.resample(grid).array

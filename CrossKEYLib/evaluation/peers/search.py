@@ -50,7 +50,7 @@ def search(
     """
     coarse = levels[0]
     noise = rng.normal(size=(config.tries, 6))
-    tries = transform.steps_about(centre, noise, config.spread_mm, config.spread_deg)
+    tries = transform.perturbations_about(centre, noise, config.spread_mm, config.spread_deg)
     order = np.argsort([-coarse(matrix) for matrix in tries])
     starts = [np.eye(4), *tries[order[: config.climbs - 1]]]
     ends = [climb(coarse, start, centre, config) for start in starts]
@@ -90,7 +90,7 @@ def climb(
     middle = start[:3, :3] @ centre + start[:3, 3]
 
     def moved(x: np.ndarray) -> Matrix:
-        step = transform.steps_about(middle, x[None], 1.0, config.degrees_per_mm)[0]
+        step = transform.perturbations_about(middle, x[None], 1.0, config.degrees_per_mm)[0]
         return step @ start
 
     found = minimize(

@@ -11,7 +11,7 @@ import torch
 from ...descriptors.patches import random_rotations
 from ...geometry import transform
 from ...geometry.filters import gaussian
-from ...geometry.intensity import toned
+from ...geometry.intensity import gamma_normalised
 from ...geometry.volume import Grid, Volume
 from ...synthesis.anatomy import Anatomy
 from ...synthesis.deformation import Deformation
@@ -265,4 +265,4 @@ def _augmented_ius(ius: Volume, generator: torch.Generator) -> Volume:
     if not bool((ius.array > 0).any()):
         return ius
     gamma = float(torch.exp(0.2 * torch.randn((), generator=generator)))
-    return ius.replaced(toned(ius).array ** gamma)
+    return ius.replaced(gamma_normalised(ius).array ** gamma)

@@ -84,9 +84,9 @@ def prepare(
     tell("keypoint heatmap")
     saliency = keypoint_saliency(scaled, anatomy, ready)
     patient = Patient(scaled, anatomy, saliency, ready)
-    marks = fingerprints(mri)
+    image_fingerprints = fingerprints(mri)
     tell("training")
-    identity = f"prepare {','.join(marks)} from {start.name} synthetic {len(ready)}"
+    identity = f"prepare {','.join(image_fingerprints)} from {start.name} synthetic {len(ready)}"
     history = train(
         encoder,
         [patient, rehearsal(device)],
@@ -98,7 +98,7 @@ def prepare(
     )
     _between(start.encoder, encoder)
     tell("MRI descriptors")
-    model = Model(encoder, name, marks, None, {**history, "start": start.name})
+    model = Model(encoder, name, image_fingerprints, None, {**history, "start": start.name})
     return replace(model, keypoints=describe_brain(model, scaled[0], anatomy.brain))
 
 

@@ -85,11 +85,11 @@ def pretrain(
         raise InputError(f"{output}: the model's name must end in .pt")
     check_writable(output)
     device = distributed.own_device(device)
-    patients, marks = [], []
+    patients, image_fingerprints = [], []
     for entry in plan.patients:
         patient, own = _load(entry, device)
         patients += [patient] * len(patient.contrasts)  # each image equally often
-        marks += own
+        image_fingerprints += own
     if start is None:
         network = _seeded(plan.network, seed).to(device)
     else:
@@ -102,7 +102,7 @@ def pretrain(
         config,
         seed=seed,
         checkpoint=checkpoint,
-        identity=f"pretrain {network.config}{began} on {','.join(marks)}",
+        identity=f"pretrain {network.config}{began} on {','.join(image_fingerprints)}",
         report=report,
     )
     names = ", ".join(entry.name for entry in plan.patients)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...errors import InputError, ModelError
 from ...estimation.matching import match
 from ...geometry.volume import Grid, Volume
 from ...models.patient import Model
+from ...registration.keypoint_matching import counted
 from .config import PublishedConfig
 from .data import Case, build_case, draw, find_cases, read_scaled
 
@@ -26,6 +27,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Match every real ultrasound in ``img/us`` with its MRI in ``img/mr``.
 
@@ -38,6 +40,7 @@ def evaluate(
         checkpoint: any file `Model.load` reads; ``model.checkpoint_path`` of the YAML when None.
         device: where to compute.
         seed: of the points drawn.
+        progress: called with what is done, while patches are described.
 
     Returns:
         Plain values: ``cases`` (one entry per pair of MRI and iUS), and mean and standard
@@ -63,7 +66,7 @@ def evaluate(
             size, share = settings.data.patch_size, settings.data.min_inside
             case = build_case(files.name, mri, ius, size, share, synthetic)
             names = {"case": files.name, "mri": mri_path.name, "ius": ius_path.name}
-            rows.append({**names, **_matched(model, case, settings, seed)})
+            rows.append({**names, **_matched(model, case, settings, seed, progress)})
     summary = {
         name: _spread([row[name] for row in rows]) for name in ("precision", "matching_score")
     }
@@ -72,15 +75,29 @@ def evaluate(
 
 
 def _matched(
-    model: Model, case: Case, settings: PublishedConfig, seed: int
+    model: Model,
+    case: Case,
+    settings: PublishedConfig,
+    seed: int,
+    progress: Callable[[str], None] | None,
 ) -> dict[str, float | int]:
     """Match one pair of images, and count what is right."""
     evaluation, data = settings.evaluation, settings.data
     generator = torch.Generator().manual_seed(seed)
     fixed, _ = draw(case, data.num_samples, generator, data.min_distance, data.min_inside)
     moving = _grid_points(case.inside[0], data.grid_spacing)
-    described_fixed = model.describe(case.mri[0], fixed, "mri").descriptors
-    described_moving = model.describe(case.ius[0], moving, "ius").descriptors
+    described_fixed, described_moving = (
+        model.describe(
+            image,
+            points,
+            modality,
+            report=counted(f"{name} descriptors", progress or (lambda text: None)),
+        ).descriptors
+        for image, points, modality, name in (
+            (case.mri[0], fixed, "mri", "MRI"),
+            (case.ius[0], moving, "ius", "iUS"),
+        )
+    )
     matches = match(described_fixed, described_moving, fixed, moving, settings.matching())
     i, j = matches.indices.T
     near = (described_fixed[i] - described_moving[j]).norm(dim=1) <= evaluation.distance_threshold

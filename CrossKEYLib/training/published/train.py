@@ -72,16 +72,16 @@ def train(
     check_writable(output)
     device = distributed.own_device(device)
     spacing = settings.network().patch_spacing_mm
-    cases, marks = [], []
+    cases, image_fingerprints = [], []
     for files in find_cases(data_dir, "synthetic_us"):
         mri, ius = read_scaled(files.mri, device), read_scaled(files.synthetic, device)
-        marks += [*fingerprints(mri), *(path.name for path in files.synthetic)]
+        image_fingerprints += [*fingerprints(mri), *(path.name for path in files.synthetic)]
         data = settings.data
         case = build_case(files.name, mri, ius, data.patch_size * spacing, data.min_inside)
         mri, ius = ([v.smoothed(spacing) for v in volumes] for volumes in (mri, ius))
         cases.append(replace(case, mri=mri, ius=ius))
     rank, world = distributed.join(device)
-    run = _Run(settings, cases, device, seed, marks, rank, world)
+    run = _Run(settings, cases, device, seed, image_fingerprints, rank, world)
     history = run.go(output.with_suffix(".training.pt"), resume, report)
     model = Model(run.encoder.eval(), output.name.removesuffix(".pt"), (), None, history)
     if rank == 0:
@@ -106,7 +106,7 @@ class _Run:
         cases: Sequence[Case],
         device: torch.device,
         seed: int,
-        marks: Sequence[str],
+        image_fingerprints: Sequence[str],
         rank: int,
         world: int,
     ) -> None:
@@ -123,7 +123,7 @@ class _Run:
         for name in ("evaluation", "logger"):
             del content[name]
         del content["model"]["checkpoint_path"], content["trainer"]["checkpoint_every_n_epochs"]
-        self.identity = f"published {content} seed {seed} images {','.join(marks)}"
+        self.identity = f"published {content} seed {seed} images {','.join(image_fingerprints)}"
         self.epoch, self.seconds, self.loss = 0, 0.0, math.nan
 
     def go(

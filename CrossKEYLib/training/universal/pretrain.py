@@ -12,7 +12,7 @@ import torch
 from ...descriptors.uae import UAEConfig, UAENetwork
 from ...errors import EstimationError, InputError
 from ...formats.atomic import check_writable, write_json
-from ...geometry.intensity import toned
+from ...geometry.intensity import gamma_normalised
 from ...geometry.volume import Volume
 from ...landmarks.atlas import carry_labels
 from ...models.patient import fingerprint
@@ -109,8 +109,11 @@ def pretrain_universal(
         config = replace(config, minutes=minutes, steps=steps)
     device = distributed.own_device(device)
     loaded = [_load(entry, start, device) for entry in plan.patients]
-    patients, marks = [patient for patient, _ in loaded], ",".join(mark for _, mark in loaded)
-    trainer = _Trainer(plan, config, output, device, seed, checkpoint, marks, report)
+    patients, image_fingerprints = (
+        [patient for patient, _ in loaded],
+        ",".join(mark for _, mark in loaded),
+    )
+    trainer = _Trainer(plan, config, output, device, seed, checkpoint, image_fingerprints, report)
     if plan.rounds is None:
         model, rounds = trainer.run(start, [subject_of(patient) for patient in patients]), []
     else:
@@ -138,7 +141,7 @@ class _Trainer:
 
     Attributes:
         config: the plan's, of the length that was asked for.
-        marks: fingerprints of all images.
+        image_fingerprints: fingerprints of all images.
     """
 
     plan: UniversalPlan
@@ -147,7 +150,7 @@ class _Trainer:
     device: torch.device
     seed: int
     checkpoint: Path | None
-    marks: str
+    image_fingerprints: str
     report: Report | None
 
     @property
@@ -191,7 +194,7 @@ class _Trainer:
             config,
             seed=seed,
             checkpoint=checkpoint,
-            identity=f"uae {network.config}{began}{turn} on {self.marks}",
+            identity=f"uae {network.config}{began}{turn} on {self.image_fingerprints}",
             report=self.report,
         )
         data = ", ".join(patient.name for patient in self.plan.patients)
@@ -295,7 +298,7 @@ def _load(
         except EstimationError as error:
             raise InputError(f"patient {files.name}: {error}") from error
     mark = ",".join(fingerprint(image) for image in every)
-    shown = tuple(toned(sweep) for sweep in sweeps)
+    shown = tuple(gamma_normalised(sweep) for sweep in sweeps)
     return Patient(files.name, images, labels, files.ultrasound, unregistered, shown), mark
 
 

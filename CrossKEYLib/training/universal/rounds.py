@@ -3,8 +3,8 @@
 Images of one patient mostly lie in worlds of their own, so which places belong together is not
 known. A first model learns from one contrast alone, whose intensities are changed at random; it
 registers each patient's other images well enough to learn from them, and the next model registers
-better (Bai et al., arXiv 2311.15111). A pair counts only where registering forth and back agrees,
-and the rounds end when the error on held-out patients stops falling.
+better (Bai et al., arXiv 2311.15111). A pair counts only where the registration is inverse
+consistent, and the rounds end when the error on held-out patients stops falling.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...geometry.foreground import shown, shown_points
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
 from ...keypoints.sampling import moving_points
-from ...landmarks.inverse_consistency import register_both_ways
+from ...landmarks.inverse_consistency import register_inverse_consistent
 from ...landmarks.propagate import EmbeddedPair, Method
 from ...models.universal import UniversalModel
 from .views import Subject, read_subject
@@ -36,7 +36,7 @@ class RoundsConfig:
 
     most: int = 4  # rounds
     initial_steps: int = 1000  # of training on one contrast alone, where no model is given
-    disagreement_mm: float = 4.0  # between forth and back, at most
+    inverse_consistency_mm: float = 4.0  # at most
     least_gain: float = 0.02  # share by which the held-out error must fall for another round
     points: int = 300  # that are sought in each held-out image
 
@@ -52,7 +52,7 @@ class Patient:
         ultrasound: whether ultrasound is simulated from them.
         unregistered: further MRI or CT, each in a world of its own; of a held-out patient, in
             that of ``images``.
-        sweeps: likewise ultrasound, toned.
+        sweeps: likewise ultrasound, gamma-normalised.
     """
 
     name: str
@@ -75,14 +75,14 @@ class Registered:
         patient: its name.
         image: number in `Patient.others`.
         matrix: from the image's RAS mm to the first image's; None when nothing was found.
-        disagreement_mm: mean distance between the way forth and the way back.
+        inverse_consistency_mm: mean inverse consistency error.
         kept: whether the round learns from it.
     """
 
     patient: str
     image: int
     matrix: Matrix | None
-    disagreement_mm: float
+    inverse_consistency_mm: float
     kept: bool
 
 
@@ -159,13 +159,15 @@ def learn_in_rounds(
 def register_patient(
     patient: Patient, model: UniversalModel, config: RoundsConfig, seed: int = 0
 ) -> tuple[Registered, ...]:
-    """Each of the other images to the first, forth and back."""
+    """Each of the other images to the first, and the first to it."""
     device = next(model.network.parameters()).device
     first, found = patient.images[0].to(device), []
     for number, other in enumerate(image.to(device) for image in patient.others):
-        laid = register_both_ways(first, other, model, seed=seed)
-        kept = laid.disagreement_mm <= config.disagreement_mm
-        found.append(Registered(patient.name, number, laid.matrix, laid.disagreement_mm, kept))
+        laid = register_inverse_consistent(first, other, model, seed=seed)
+        kept = laid.inverse_consistency_mm <= config.inverse_consistency_mm
+        found.append(
+            Registered(patient.name, number, laid.matrix, laid.inverse_consistency_mm, kept)
+        )
     return tuple(found)
 
 

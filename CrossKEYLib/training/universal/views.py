@@ -22,7 +22,7 @@ from ...geometry import transform
 from ...geometry.ct import windowed
 from ...geometry.filters import gaussian
 from ...geometry.foreground import FOREGROUND
-from ...geometry.intensity import rescaled, toned
+from ...geometry.intensity import gamma_normalised, rescaled
 from ...geometry.volume import Grid, Volume
 from ...synthesis.anatomy import Anatomy, read_anatomy
 from ...synthesis.simulator import simulate
@@ -62,7 +62,8 @@ class Echoes:
     Attributes:
         anatomy: read off the contrasts, in their world.
         saliency: where ultrasound may show structure, in [0, 1]; in the subject's grid.
-        sweeps: toned ultrasound in the subject's grid, in place of simulated; none as a rule.
+        sweeps: gamma-normalised ultrasound in the subject's grid, in place of simulated; none as
+            a rule.
     """
 
     anatomy: Anatomy
@@ -119,7 +120,7 @@ def read_subject(
         labels: structures on any grid in that world.
         ultrasound: whether views may be simulated ultrasound. The brain is found in the first
             image, best in a stripped one.
-        sweeps: ultrasound in that world, toned (`volume.toned`), shown in place of simulated.
+        sweeps: ultrasound in that world, see `gamma_normalised`, in place of simulated.
 
     Raises:
         InputError: an image is constant, or no brain is found to simulate from.
@@ -206,7 +207,7 @@ def _swept(subject: Subject, config: ViewConfig, generator: torch.Generator) -> 
     made = simulate(subject.echoes.anatomy, generator).volume
     if not bool((made.array > 0).any()):  # a probe may by chance see nothing
         return None
-    return toned(made).moved(transform.from_parts(np.eye(3), -subject.origin))
+    return gamma_normalised(made).moved(transform.from_parts(np.eye(3), -subject.origin))
 
 
 def _telling(subject: Subject, ijk: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

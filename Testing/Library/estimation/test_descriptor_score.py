@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from CrossKEYLib.estimation import DescriptorField, Evidence, descriptor_score
+from CrossKEYLib.estimation import DescriptorGrid, DescriptorScore, descriptor_score
 from CrossKEYLib.geometry import transform
 
 SPACING_MM = 2.0
@@ -54,10 +54,10 @@ def plain_score(fixed, points, descriptors, matrix) -> float:
 
 def test_scores_equal_a_plain_loop(fixed):
     points = moving(60)
-    evidence = Evidence(DescriptorField(*fixed), points, world(points))
+    descriptor_score = DescriptorScore(DescriptorGrid(*fixed), points, world(points))
     rng = np.random.default_rng(0)
     matrices = [transform.random_rigid(rng, 15, 20, CENTRE) for _ in range(4)] + [np.eye(4)]
-    scores = evidence(torch.from_numpy(np.stack(matrices)))
+    scores = descriptor_score(torch.from_numpy(np.stack(matrices)))
     expected = [plain_score(fixed, points, world(points), matrix) for matrix in matrices]
     assert scores.tolist() == pytest.approx(expected, abs=2e-3)  # kept in half precision
     assert float(scores[-1]) > 1.5
@@ -65,15 +65,15 @@ def test_scores_equal_a_plain_loop(fixed):
 
 def test_places_without_a_described_point_count_nothing(fixed):
     points = moving(50)
-    evidence = Evidence(DescriptorField(*fixed), points, world(points))
+    descriptor_score = DescriptorScore(DescriptorGrid(*fixed), points, world(points))
     far = np.eye(4)
     far[:3, 3] = 500.0
-    assert float(evidence(torch.from_numpy(far)[None])) == 0.0
+    assert float(descriptor_score(torch.from_numpy(far)[None])) == 0.0
 
 
 def test_lookup_finds_the_point_of_the_cell(fixed):
     points, descriptors = fixed
-    index = DescriptorField(points, descriptors)
+    index = DescriptorGrid(points, descriptors)
     jitter = 0.9 * (torch.rand(points.shape, generator=torch.Generator().manual_seed(2)) - 0.5)
     assert torch.equal(index.lookup(points + SPACING_MM * jitter), torch.arange(len(points)))
     assert bool((index.lookup(points + 1000) == len(points)).all())
@@ -83,9 +83,9 @@ def test_the_climb_ends_at_the_true_transform(fixed):
     truth = transform.random_rigid(np.random.default_rng(3), 30, 40, CENTRE)
     there = moving()
     points = transform.apply(transform.invert(truth), there)
-    evidence = Evidence(DescriptorField(*fixed), points, world(there))
+    descriptor_score = DescriptorScore(DescriptorGrid(*fixed), points, world(there))
     start = transform.random_rigid(np.random.default_rng(4), 3, 4, CENTRE) @ truth
-    found = evidence.refined(start, torch.Generator().manual_seed(0))
+    found = descriptor_score.refined(start, torch.Generator().manual_seed(0))
     error = (transform.apply(found, points) - there).norm(dim=1)
     before = (transform.apply(start, points) - there).norm(dim=1)
     assert float(before.mean()) > 2
@@ -94,10 +94,10 @@ def test_the_climb_ends_at_the_true_transform(fixed):
 
 def test_a_part_scores_as_its_points_alone(fixed):
     points = moving(80)
-    index = DescriptorField(*fixed)
+    index = DescriptorGrid(*fixed)
     mask = points[:, 0] > CENTRE[0]
-    whole = Evidence(index, points, world(points))
-    alone = Evidence(index, points[mask], world(points[mask]))
+    whole = DescriptorScore(index, points, world(points))
+    alone = DescriptorScore(index, points[mask], world(points[mask]))
     matrix = torch.eye(4)[None]
     assert float(whole.part(mask)(matrix)) == pytest.approx(float(alone(matrix)), abs=1e-6)
     assert len(whole.points) == 80  # the whole is untouched
@@ -106,7 +106,7 @@ def test_a_part_scores_as_its_points_alone(fixed):
 def test_points_are_thinned_when_the_table_would_be_too_large(fixed, monkeypatch):
     points = moving()
     monkeypatch.setattr(descriptor_score, "_TABLE_ELEMENTS", 100 * len(fixed[0]))
-    few = Evidence(DescriptorField(*fixed), points, world(points))
+    few = DescriptorScore(DescriptorGrid(*fixed), points, world(points))
     assert torch.equal(few.points, points[::4])
     assert few.table.numel() == 100 * (len(fixed[0]) + 1)
 
@@ -115,7 +115,7 @@ def test_similarity_image_holds_each_cosine_where_its_point_lies(fixed):
     points, descriptors = fixed
     kept = torch.arange(len(points)) % 3 > 0  # gaps, too
     wanted = world(moving(1))[0]
-    image = DescriptorField(points[kept], descriptors[kept]).similarity(wanted)
+    image = DescriptorGrid(points[kept], descriptors[kept]).similarity(wanted)
     expected = descriptors @ wanted
     torch.testing.assert_close(image.sample(points[kept], "nearest"), expected[kept])
     assert float(image.sample(points[~kept], "nearest").abs().max()) == 0

@@ -39,7 +39,7 @@ def motion(seed: int, translation_mm: float, angle_deg: float) -> np.ndarray:
     return transform.random_rigid(np.random.default_rng(seed), translation_mm, angle_deg, CENTRE)
 
 
-def way_mm(a: np.ndarray, b: np.ndarray) -> float:
+def rms_displacement_mm(a: np.ndarray, b: np.ndarray) -> float:
     first, second = (transform.apply(m, points().double()) for m in (a, b))
     return float((first - second).norm(dim=1).mean())
 
@@ -56,9 +56,9 @@ def test_a_small_motion_is_recovered(features, size):
         FeatureMap(features, AFFINE), moved_map(features, truth), points(), np.eye(4)
     )
     assert fit
-    assert way_mm(fit.matrix, truth) < 0.1
+    assert rms_displacement_mm(fit.matrix, truth) < 0.1
     assert fit.gain > 0.005
-    assert fit.moved_mm == pytest.approx(way_mm(np.eye(4), truth), rel=0.2)
+    assert fit.moved_mm == pytest.approx(rms_displacement_mm(np.eye(4), truth), rel=0.2)
 
 
 def test_features_that_only_partly_agree_and_outliers_suffice(features):
@@ -70,7 +70,7 @@ def test_features_that_only_partly_agree_and_outliers_suffice(features):
         FeatureMap(features, AFFINE), moved_map(other, truth), points(), np.eye(4)
     )
     assert fit
-    assert way_mm(fit.matrix, truth) < 0.6
+    assert rms_displacement_mm(fit.matrix, truth) < 0.6
     assert 0.02 < fit.uncertainty_mm < 1.0
 
 
@@ -124,6 +124,6 @@ def test_the_uncertainty_is_of_the_size_of_the_error(features):
         fit = refine_features(
             FeatureMap(features, AFFINE), moved_map(other, truth), points(seed), np.eye(4)
         )
-        errors.append(way_mm(fit.matrix, truth))
+        errors.append(rms_displacement_mm(fit.matrix, truth))
         forecasts.append(fit.uncertainty_mm)
     assert 0.4 < np.mean(errors) / np.mean(forecasts) < 2.5

@@ -55,7 +55,7 @@ def reference(sides, config: MatchConfig) -> set[tuple[int, int]]:
     return kept
 
 
-def distinctness(sides, matches, config: MatchConfig) -> torch.Tensor:
+def score_ratio(sides, matches, config: MatchConfig) -> torch.Tensor:
     """One less the distance of each match over that of the best place away from it, in float64."""
     fixed, moving, points_fixed, _ = (x.double() for x in sides)
     similarity = moving @ fixed.T
@@ -79,7 +79,7 @@ def test_methods_equal_their_definition(method):
     assert 0 < len(matches) <= 90
     assert matches.indices.dtype == torch.int64
     torch.testing.assert_close(
-        matches.scores, distinctness(sides, matches, config), atol=1e-4, rtol=0
+        matches.scores, score_ratio(sides, matches, config), atol=1e-4, rtol=0
     )
     assert (matches.scores.diff() <= 0).all()
 

@@ -111,9 +111,10 @@ def judged(margin: float, right: bool) -> dict:
         "trust": {
             "independent_inliers": 50.0,
             "chance_ratio": margin * limits.min_chance_ratio,
-            "distinctness": margin * limits.min_distinctness,
-            "structure": margin * limits.min_structure,
-            "intensity": (margin if margin < 1 else limits.min_coincidence) * limits.min_intensity,
+            "score_ratio": margin * limits.min_score_ratio,
+            "mind_margin": margin * limits.min_mind_margin,
+            "lc2_margin": (margin if margin < 1 else limits.min_coincidence)
+            * limits.min_lc2_margin,
             "agreement_mm": limits.max_agreement_mm / margin,
             "spread_mm": margin * limits.min_spread_mm,
             "predicted_tre_mm": limits.max_predicted_tre_mm / margin,

@@ -124,7 +124,7 @@ def test_a_box_holds_what_lies_within_its_rim():
     """Two mm spacing along i: the rim is in mm, not voxels; negative, it reaches beyond the box."""
     volume = Volume(torch.zeros(5, 5, 5), np.diag([2.0, 1.0, 1.0, 1.0]))
     points = torch.tensor([[8.0, 4.0, 4.0], [6.5, 2.0, 2.0], [9.5, 2.0, 2.0]])
-    assert volume.holds(points).tolist() == [True, True, False]
-    assert volume.holds(points, 1.0).tolist() == [False, True, False]
-    assert volume.holds(points, 2.0).tolist() == [False, False, False]
-    assert volume.holds(points, -2.0).tolist() == [True, True, True]
+    assert volume.contains(points).tolist() == [True, True, False]
+    assert volume.contains(points, 1.0).tolist() == [False, True, False]
+    assert volume.contains(points, 2.0).tolist() == [False, False, False]
+    assert volume.contains(points, -2.0).tolist() == [True, True, True]

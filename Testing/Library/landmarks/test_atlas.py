@@ -56,9 +56,9 @@ def test_labels_lie_where_the_anatomy_went(model, labels):
 
 @pytest.fixture
 def strict(monkeypatch):
-    """The way forth and the way back lie 0.6 mm apart here: too far for this limit. How far they
+    """The inverse consistency error is 0.6 mm here: too far for this limit. How far they
     lie apart with an image that does not belong is chance, and differs between processors."""
-    monkeypatch.setattr("CrossKEYLib.landmarks.atlas.DISAGREEMENT_MM", 0.1)
+    monkeypatch.setattr("CrossKEYLib.landmarks.atlas.MOST_INCONSISTENCY_MM", 0.1)
 
 
 def test_a_place_that_is_not_certain_is_refused(model, labels, strict):

@@ -11,7 +11,7 @@ from phantoms.universal import OffsetModel
 from CrossKEYLib.config import RegisterConfig, ResNetConfig
 from CrossKEYLib.descriptors.resnet import ResNetDescriptor
 from CrossKEYLib.errors import InputError
-from CrossKEYLib.estimation.feature_pair import Compared, aligned
+from CrossKEYLib.estimation.feature_pair import FeaturePair, aligned
 from CrossKEYLib.estimation.matching import Matches
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.intensity import rescaled
@@ -20,7 +20,7 @@ from CrossKEYLib.models.described import Described
 from CrossKEYLib.models.patient import Model
 from CrossKEYLib.models.universal import ULTRASOUND, UniversalModel
 from CrossKEYLib.registration.features import (
-    Companion,
+    EmbeddingFeatures,
     check_settings,
     features_of,
     wants_universal,
@@ -41,7 +41,7 @@ def inner_points(image: Volume, count: int, seed: int = 0) -> torch.Tensor:
 def test_the_gate_passes_right_matches_and_few_wrong_ones(image):
     motion = transform.random_rigid(np.random.default_rng(0), 20.0, 90.0, image.centre_ras)
     turned = motion[:3, :3]
-    companion = Companion.of(OffsetModel(), image)
+    embedding = EmbeddingFeatures.of(OffsetModel(), image)
     places = inner_points(image, 300)
     laid = image.moved(motion)
     fixed = Described(places, torch.zeros(len(places), 1))
@@ -49,7 +49,7 @@ def test_the_gate_passes_right_matches_and_few_wrong_ones(image):
     rows = torch.arange(300)
     for shift, least, most in ((0, 0.9, 1.0), (150, 0.05, 0.5)):
         matches = Matches(torch.stack([rows, (rows + shift) % 300], 1), torch.ones(300))
-        kept = companion.gated(matches, fixed, moving, laid, turned.T, 0.25)
+        kept = embedding.gated(matches, fixed, moving, laid, turned.T, 0.25)
         assert least <= len(kept) / 300 <= most
         assert len(kept.scores) == len(kept)
         assert {tuple(row) for row in kept.indices.tolist()} <= {
@@ -63,10 +63,10 @@ def test_refinement_by_the_embedding_finds_the_way_back(image):
     off = transform.random_rigid(np.random.default_rng(2), 2.0, 3.0, image.centre_ras)
     moving = image.moved(transform.invert(truth))
     points = transform.apply(transform.invert(truth), inner_points(image, 800))
-    companion = Companion.of(OffsetModel(), image)
+    embedding = EmbeddingFeatures.of(OffsetModel(), image)
     model = Model(small_encoder(), "small")
-    features = features_of("uae", image, model, companion)
-    fit = Compared.of(features, moving, points, off @ truth).refined(off @ truth)
+    features = features_of("uae", image, model, embedding)
+    fit = FeaturePair.of(features, moving, points, off @ truth).refined(off @ truth)
     assert fit
     errors = [
         float((transform.apply(m, points) - transform.apply(truth, points)).norm(dim=1).mean())
@@ -114,7 +114,7 @@ def test_self_similarity_finds_the_way_back_to_the_negative(image):
     moving = image.replaced(negative).moved(transform.invert(truth))
     model = Model(small_encoder(), "small")
     features = features_of("mind", image, model, None)
-    fit = Compared.of(features, moving, torch.empty(0, 3), off @ truth).refined(off @ truth)
+    fit = FeaturePair.of(features, moving, torch.empty(0, 3), off @ truth).refined(off @ truth)
     assert fit
     points = transform.apply(transform.invert(truth), inner_points(image, 500))
     errors = [
@@ -135,7 +135,7 @@ def test_what_is_far_turned_is_described_until_it_settles(image):
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(7))
     moving = image.replaced(image.array.max() + 0.1 - image.array + 0.05 * noise)
     features = features_of("mind", image, Model(small_encoder(), "small"), None)
-    once = Compared.of(features, moving, torch.empty(0, 3), off).refined(off)
+    once = FeaturePair.of(features, moving, torch.empty(0, 3), off).refined(off)
     seen, settled = aligned(features, moving, torch.empty(0, 3), off)
     assert once
     assert settled
@@ -147,7 +147,7 @@ def test_what_is_far_turned_is_described_until_it_settles(image):
         for fit in (once, settled)
     ]
     assert errors[1] < 0.6 * errors[0]
-    again = Compared.of(features, moving, torch.empty(0, 3), settled.matrix)
+    again = FeaturePair.of(features, moving, torch.empty(0, 3), settled.matrix)
     further = again.refined(settled.matrix, settled)
     ways = transform.apply(further.matrix, points) - transform.apply(settled.matrix, points)
     assert float(ways.norm(dim=1).mean()) < 0.1

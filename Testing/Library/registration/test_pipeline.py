@@ -15,7 +15,7 @@ from CrossKEYLib.descriptors.dense import DenseEncoder
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.formats.landmarks import read_landmark_pairs
 from CrossKEYLib.geometry import transform
-from CrossKEYLib.geometry.intensity import rescaled, toned
+from CrossKEYLib.geometry.intensity import gamma_normalised, rescaled
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.models.patient import Model, describe_brain, fingerprint
 from CrossKEYLib.models.universal import UniversalModel
@@ -55,7 +55,7 @@ def test_the_misplaced_sample_is_found_and_trusted(mri: Volume, ius: Volume, mod
     assert result.matrix is not None
     assert landmark_error(result.matrix) < 1.5
     assert np.linalg.det(result.matrix[:3, :3]) == pytest.approx(1)
-    assert len(result.matches) == len(result.inliers) == QUICK.told_matches
+    assert len(result.matches) == len(result.inliers) == QUICK.reported_matches
     assert bool((result.matches.scores.diff() <= 0).all())  # the best of those that were used
     fixed, moving = (p[result.inliers] for p in result.matched_points())
     assert (transform.apply(result.matrix, moving) - fixed).norm(dim=1).max() <= 4.01
@@ -70,7 +70,7 @@ def test_matches_are_those_of_the_ultrasound_as_the_result_lays_it(
     assert result.matrix is not None
     points, turned = result.moving.points, transform.nearest_rotation(result.matrix)
     there, as_given = (
-        model.describe(toned(moved), points, "ius", rotation.T).descriptors
+        model.describe(gamma_normalised(moved), points, "ius", rotation.T).descriptors
         for rotation in (turned, np.eye(3))
     )
     assert float((result.moving.descriptors * there).sum(1).mean()) > 0.999

@@ -21,7 +21,9 @@ CONFIG = EstimateConfig(hypotheses=10_000)
 TRUST = TrustConfig(hypotheses=1500, chance_repeats=3)  # a third of the usual time
 
 
-def judge(matched: Matched, seed: int = 0, trust: TrustConfig = TRUST) -> tuple[RigidResult, Trust]:
+def assessed(
+    matched: Matched, seed: int = 0, trust: TrustConfig = TRUST
+) -> tuple[RigidResult, Trust]:
     generator = torch.Generator().manual_seed(seed)
     result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
     verdict = assess(matched.fixed, matched.moving, result, matched.fov, CONFIG, trust, generator)
@@ -30,7 +32,7 @@ def judge(matched: Matched, seed: int = 0, trust: TrustConfig = TRUST) -> tuple[
 
 @pytest.mark.parametrize("seed", range(20))
 def test_chance_is_refused(seed):
-    _, verdict = judge(simulate(seed, count=800, share=0.0), seed)
+    _, verdict = assessed(simulate(seed, count=800, share=0.0), seed)
     assert not verdict.accepted
     assert verdict.reasons
     assert verdict.confidence < 0.1
@@ -39,7 +41,7 @@ def test_chance_is_refused(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_fifteen_percent_right_are_accepted(seed):
     matched = simulate(seed, share=0.15)
-    result, verdict = judge(matched, seed)
+    result, verdict = assessed(matched, seed)
     assert verdict.accepted
     assert verdict.reasons == []
     assert verdict.confidence > 0.9
@@ -54,7 +56,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
     for seed in range(16):
         count, noise_mm = (100, 200, 400, 800)[seed % 4], (0.5, 1.5, 2.5)[seed % 3]
         matched = simulate(100 + seed, count=count, share=0.3, noise_mm=noise_mm)
-        result, verdict = judge(matched, seed, replace(TRUST, chance_repeats=1))
+        result, verdict = assessed(matched, seed, replace(TRUST, chance_repeats=1))
         true.append(matched.tre(result.matrix))
         predicted.append(verdict.predicted_tre_mm)
     ratio = np.array(true) / np.array(predicted)
@@ -65,7 +67,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
 
 
 @pytest.mark.parametrize(
-    ("structure", "intensity", "reason"),
+    ("mind_margin", "lc2_margin", "reason"),
     [
         (0.02, 0.3, None),
         (
@@ -82,16 +84,16 @@ def test_predicted_error_follows_and_covers_the_true_error():
     ],
 )
 def test_images_that_do_not_coincide_are_refused_whatever_the_matches_say(
-    structure, intensity, reason
+    mind_margin, lc2_margin, reason
 ):
     matched = simulate(0, share=0.15)
     generator = torch.Generator().manual_seed(0)
     result = estimate_rigid(matched.fixed, matched.moving, CONFIG, generator)
     given = (matched.fixed, matched.moving, result, matched.fov, CONFIG, TRUST, generator)
-    verdict = assess(*given, structure=structure, intensity=intensity)
+    verdict = assess(*given, mind_margin=mind_margin, lc2_margin=lc2_margin)
     assert verdict.accepted is (reason is None)
     assert (verdict.confidence > 0.9) is (reason is None)
-    assert (verdict.structure, verdict.intensity) == (structure, intensity)
+    assert (verdict.mind_margin, verdict.lc2_margin) == (mind_margin, lc2_margin)
     assert reason is None or (len(verdict.reasons) == 1 and reason in verdict.reasons[0])
 
 
@@ -106,7 +108,7 @@ def test_right_matches_in_a_lump_or_on_a_line_are_refused(shape, seed):
         10 * np.cbrt(rng.uniform(size=(n, 1))) if shape == "ball" else rng.uniform(-30, 30, (n, 1))
     )
     place_right(matched, as_points(CENTRE + reach * direction), rng, 1.5)
-    _, verdict = judge(matched, seed)
+    _, verdict = assessed(matched, seed)
     assert not verdict.accepted
     assert verdict.predicted_tre_mm > 5 or any("too close together" in r for r in verdict.reasons)
 
@@ -115,13 +117,13 @@ def test_matches_of_another_shape_of_brain_lose_trust():
     """Neighbours that deviate in common, as between two patients, must not look like noise."""
     matched = simulate(0, count=700, share=0.3)
     points = matched.moving[matched.right]
-    plain = judge(matched)[1]
+    plain = assessed(matched)[1]
     wave = 7 * torch.sin(points / 11).roll(1, dims=1)
     bent = apply(matched.T_fixed_moving, points + wave)
     matched.fixed[matched.right] = bent + torch.randn(
         bent.shape, generator=torch.Generator().manual_seed(0)
     )
-    verdict = judge(matched)[1]
+    verdict = assessed(matched)[1]
     assert plain.deformation_mm < 0.6
     assert verdict.deformation_mm > 2
     assert verdict.predicted_tre_mm > 3 * plain.predicted_tre_mm
@@ -129,7 +131,7 @@ def test_matches_of_another_shape_of_brain_lose_trust():
 
 def test_a_failed_estimation_is_refused_with_its_reason():
     matched = simulate(0, count=3, share=1.0)
-    _, verdict = judge(matched)
+    _, verdict = assessed(matched)
     assert not verdict.accepted
     assert verdict.confidence == 0
     assert verdict.predicted_tre_mm == math.inf
@@ -145,7 +147,7 @@ def test_stricter_limits_refuse_and_name_the_limit():
         (replace(TRUST, max_predicted_tre_mm=0.01), "expected error"),
         (replace(TRUST, min_confidence=1.0), "narrowly"),
     ):
-        verdict = judge(matched, trust=replace(limit, chance_repeats=1, splits=1))[1]
+        verdict = assessed(matched, trust=replace(limit, chance_repeats=1, splits=1))[1]
         assert not verdict.accepted
         assert len(verdict.reasons) == 1
         assert words in verdict.reasons[0]
@@ -154,11 +156,11 @@ def test_stricter_limits_refuse_and_name_the_limit():
 
 def test_same_seed_same_verdict():
     matched = simulate(2, count=300, share=0.2)
-    assert judge(matched, 5)[1] == judge(matched, 5)[1]
+    assert assessed(matched, 5)[1] == assessed(matched, 5)[1]
 
 
 def test_an_empty_field_of_view_is_refused():
     matched = simulate(0, count=50, share=1.0)
     matched.fov = torch.zeros(0, 3)
     with pytest.raises(EstimationError, match="fov_points"):
-        judge(matched)
+        assessed(matched)

@@ -11,9 +11,9 @@ from phantoms.training import texture
 from CrossKEYLib.config import TrustConfig
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.volume import Volume
-from CrossKEYLib.trust.lc2 import explained, intensity_margin
+from CrossKEYLib.trust.lc2 import explained, lc2_margin
 
-LIMIT = TrustConfig().min_intensity
+LIMIT = TrustConfig().min_lc2_margin
 
 
 def test_a_patch_is_fitted_as_by_least_squares():
@@ -40,19 +40,19 @@ def images() -> tuple[Volume, Volume]:
 
 
 def test_the_truth_explains_more_than_beside(images):
-    assert intensity_margin(*images, TRUTH) > 2 * LIMIT
+    assert lc2_margin(*images, TRUTH) > 2 * LIMIT
 
 
 @pytest.mark.parametrize("way", [(1, 0, 0), (0, -1, 0), (0.6, 0, 0.8)])
 def test_a_few_mm_beside_explains_no_more_than_elsewhere(images, way):
     beside = transform.from_parts(np.eye(3), 4.0 * np.array(way)) @ TRUTH
-    assert intensity_margin(*images, beside) < LIMIT
+    assert lc2_margin(*images, beside) < LIMIT
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_other_tissue_explains_as_little_here_as_beside(images, seed):
     stranger = texture(images[0].shape[0], seed=100 + seed)
-    assert abs(intensity_margin(stranger, images[1], TRUTH)) < LIMIT
+    assert abs(lc2_margin(stranger, images[1], TRUTH)) < LIMIT
 
 
 def test_brightness_and_scale_do_not_matter(images):
@@ -61,20 +61,18 @@ def test_brightness_and_scale_do_not_matter(images):
         mri.replaced(700 * mri.array),
         ius.replaced(torch.where(ius.array > 0, 90, 0) * ius.array),
     )
-    assert intensity_margin(*scaled, TRUTH) == pytest.approx(
-        intensity_margin(*images, TRUTH), rel=0.01
-    )
+    assert lc2_margin(*scaled, TRUTH) == pytest.approx(lc2_margin(*images, TRUTH), rel=0.01)
 
 
 def test_the_place_of_the_world_does_not_matter(images):
     mri, ius = images
     motion = transform.random_rigid(np.random.default_rng(0), 300.0, 25.0, mri.centre_ras)
-    moved = intensity_margin(mri.moved(motion), ius, motion @ TRUTH)
-    assert moved == pytest.approx(intensity_margin(mri, ius, TRUTH), rel=0.02)
+    moved = lc2_margin(mri.moved(motion), ius, motion @ TRUTH)
+    assert moved == pytest.approx(lc2_margin(mri, ius, TRUTH), rel=0.02)
 
 
 def test_nothing_is_told_where_the_mri_shows_nothing(images):
     mri, ius = images
     away = transform.from_parts(np.eye(3), [500.0, 0.0, 0.0])
-    assert intensity_margin(mri, ius, away @ TRUTH) == -1
-    assert intensity_margin(mri.replaced(0 * mri.array), ius, TRUTH) == -1
+    assert lc2_margin(mri, ius, away @ TRUTH) == -1
+    assert lc2_margin(mri.replaced(0 * mri.array), ius, TRUTH) == -1

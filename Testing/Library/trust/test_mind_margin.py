@@ -9,25 +9,25 @@ from phantoms.registered import TRUTH, pair
 from phantoms.training import texture
 
 from CrossKEYLib.config import TrustConfig
-from CrossKEYLib.estimation.feature_pair import Compared
+from CrossKEYLib.estimation.feature_pair import FeaturePair
 from CrossKEYLib.geometry import transform
-from CrossKEYLib.geometry.intensity import toned
+from CrossKEYLib.geometry.intensity import gamma_normalised
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.registration.features import SelfSimilarities
 from CrossKEYLib.registration.pipeline import register
 from CrossKEYLib.runtime.resources import resource
-from CrossKEYLib.trust.mind_margin import structure_margin
+from CrossKEYLib.trust.mind_margin import mind_margin
 
-LIMIT = TrustConfig().min_structure
+LIMIT = TrustConfig().min_mind_margin
 
 
 @pytest.fixture(scope="module")
 def images() -> tuple[Volume, Volume]:
-    """MRI and toned iUS; the second shows a part of the first at `TRUTH`, in other intensities."""
+    """MRI and gamma-normalised iUS, which shows a part of it at `TRUTH` in other intensities."""
     mri, ius = pair()
     shown = ius.array > 0
     other = torch.where(shown, (1.1 - ius.array) ** 1.5, 0)
-    return mri, toned(ius.replaced(other))
+    return mri, gamma_normalised(ius.replaced(other))
 
 
 def test_half_a_mm_beside_still_leads(images):
@@ -37,8 +37,8 @@ def test_half_a_mm_beside_still_leads(images):
 
 
 def margin(mri: Volume, ius: Volume, matrix: np.ndarray) -> float:
-    seen = Compared.of(SelfSimilarities(mri), ius, torch.empty(0, 3), matrix)
-    return structure_margin(mri, seen, seen.refined(matrix), matrix)
+    seen = FeaturePair.of(SelfSimilarities(mri), ius, torch.empty(0, 3), matrix)
+    return mind_margin(mri, seen, seen.refined(matrix), matrix)
 
 
 def test_it_leads_at_the_truth_whatever_the_contrast(images):
@@ -69,8 +69,8 @@ def test_features_seen_nearby_serve_as_well(images):
     """Refinement moves the transform by a mm or two after both images were described."""
     mri, ius = images
     near = transform.random_rigid(np.random.default_rng(1), 1.5, 1.5, mri.centre_ras) @ TRUTH
-    seen = Compared.of(SelfSimilarities(mri), ius, torch.empty(0, 3), near)
-    found = structure_margin(mri, seen, seen.refined(near), TRUTH)
+    seen = FeaturePair.of(SelfSimilarities(mri), ius, torch.empty(0, 3), near)
+    found = mind_margin(mri, seen, seen.refined(near), TRUTH)
     assert found == pytest.approx(margin(mri, ius, TRUTH), rel=0.25)
 
 
@@ -87,4 +87,4 @@ def test_a_mirrored_ultrasound_is_refused():
     mri, ius = (Volume.read(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))
     result = register(mri, ius.replaced(ius.array.flip(2)))
     assert not result
-    assert result.trust.structure < LIMIT
+    assert result.trust.mind_margin < LIMIT

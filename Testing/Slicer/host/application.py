@@ -34,6 +34,7 @@ LOGICS = {
     "Models": "vtkSlicerModelsLogic",
     "Tables": "vtkSlicerTablesLogic",
     "Plots": "vtkSlicerPlotsLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
 }
 
@@ -145,6 +146,8 @@ def start() -> Application:
     app = Application()
     slicer.app, slicer.mrmlScene = app, app.mrmlScene()
     slicer.modules = sys.modules["slicer.modules"] = types.ModuleType("slicer.modules")
+    sequences = app.applicationLogic().GetModuleLogic("Sequences")
+    slicer.modules.sequences = types.SimpleNamespace(logic=lambda: sequences)
     slicer.selfTests = {}
     own = os.environ.get(OWN_FILES)
     if own:

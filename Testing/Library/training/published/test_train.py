@@ -16,7 +16,7 @@ import torch
 import yaml
 from phantoms.training import texture
 
-from CrossKEYLib.config import ResNetConfig
+from CrossKEYLib.config import RegisterConfig, ResNetConfig
 from CrossKEYLib.descriptors.patches import inside_fraction, random_rotations
 from CrossKEYLib.descriptors.resnet import ResNetDescriptor, load_published
 from CrossKEYLib.errors import InputError, ModelError
@@ -303,7 +303,9 @@ class RawPatches:
     def to(self, device: torch.device) -> RawPatches:
         return self
 
-    def describe(self, volume: Volume, points: torch.Tensor, modality: str) -> Described:
+    def describe(
+        self, volume: Volume, points: torch.Tensor, modality: str, report=None
+    ) -> Described:
         steps = torch.arange(-6.0, 7.0, 3.0)
         offsets = torch.cartesian_prod(steps, steps, steps)
         values = volume.sample(points[:, None] + offsets)
@@ -346,7 +348,10 @@ def test_several_cases_are_told_apart_and_averaged(data_dir, trained, tmp_path):
     config = config_file(tmp_path, model={"checkpoint_path": str(trained / "patient.pth")})
     with pytest.raises(InputError, match="case Case1: no salient point has 80% of its 60 mm patch"):
         train.test(config_file(tmp_path, data={"patch_size": 60}), both, trained / "patient.pt")
-    result = train.test(config, both)
+    told: list[str] = []
+    result = train.test(config, both, progress=told.append)
+    points = result["cases"][-1]["ius_points"]
+    assert told[-1] == f"iUS descriptors, {points} of {points}"
     assert [row["case"] for row in result["cases"]] == ["Case1", "Case2"]
     assert result["matching_score"]["std"] >= 0
     stray = both / "img/us/Case3-us.nii.gz"
@@ -355,6 +360,11 @@ def test_several_cases_are_told_apart_and_averaged(data_dir, trained, tmp_path):
         InputError, match=r"Case3-us\.nii\.gz belongs to none of the cases Case1, Case2"
     ):
         find_cases(both, "us")
+
+
+def test_registration_pairs_keypoints_as_the_published_settings_do() -> None:
+    ours = RegisterConfig().keypoints.match
+    assert replace(PublishedConfig().matching(), max_matches=ours.max_matches) == ours
 
 
 def test_what_is_missing_is_named(data_dir, trained, tmp_path):

@@ -61,10 +61,10 @@ def test_what_belongs_together_is_registered_and_what_does_not_is_left_out(model
     patient = Patient("p", (IMAGE,), unregistered=(APART, STRANGER))
     right, wrong = register_patient(patient, model, CONFIG)
     assert right.kept
-    assert right.disagreement_mm < 1.5
+    assert right.inverse_consistency_mm < 1.5
     assert error_of(right.matrix) < 1.5
     assert not wrong.kept
-    assert wrong.disagreement_mm > CONFIG.disagreement_mm
+    assert wrong.inverse_consistency_mm > CONFIG.inverse_consistency_mm
 
 
 def test_a_round_learns_from_what_was_registered(monkeypatch, model):
@@ -255,7 +255,7 @@ def test_images_taken_apart_are_held_against_the_truth(data, tmp_path, capsys):
     data.write_text(yaml.safe_dump(values))
     back = np.linalg.inv(motion)
     off = transform.from_parts(np.eye(3), [3.0, 0.0, 4.0]) @ back
-    pair = {"patient": "a", "image": 0, "kept": True, "disagreement_mm": 0.1}
+    pair = {"patient": "a", "image": 0, "kept": True, "inverse_consistency_mm": 0.1}
     figures = {"held_out_mm": 4.0, "near": 0.5, "nearest_mm": 7.0}
     done = [
         {"number": n, "pairs": [{**pair, "matrix": m.tolist()}], **figures}

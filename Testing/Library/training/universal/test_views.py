@@ -175,7 +175,7 @@ def swept(monkeypatch) -> Subject:
     volume = Volume(shown, grid.ijk_to_ras)
     made = Simulation(volume)
     monkeypatch.setattr("CrossKEYLib.training.universal.views.simulate", lambda *given: made)
-    monkeypatch.setattr("CrossKEYLib.training.universal.views.toned", lambda ius: ius)
+    monkeypatch.setattr("CrossKEYLib.training.universal.views.gamma_normalised", lambda ius: ius)
     monkeypatch.setattr("CrossKEYLib.training.universal.views.gained", lambda image, *rest: image)
     plain = coordinates()
     everywhere = Volume(torch.ones(plain.contrasts[0].shape), np.eye(4))

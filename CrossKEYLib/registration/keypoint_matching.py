@@ -1,0 +1,130 @@
+"""Registration by true keypoints, for models that describe patches as the published network does.
+
+A dense encoder describes every place of the MRI in one pass; a patch network computes each patch
+anew, which is affordable for keypoints alone. SIFT3D keypoints of both images are described along
+the RAS axes and paired by mutual nearest neighbours with Lowe's ratio, as published (Morozov,
+Dorent and Haouchine, IEEE TMI 2026, arXiv 2507.18551).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..config import KeypointConfig, RegisterConfig
+from ..errors import InputError
+from ..estimation import locate
+from ..estimation.matching import match
+from ..geometry.intensity import rescaled
+from ..geometry.transform import nearest_rotation
+from ..geometry.volume import Grid, Volume
+from ..keypoints.sift3d import detect
+from ..models.described import Described
+from ..models.patient import Model
+from .candidate import Candidate, Pair
+
+MIN_KEYPOINTS = 10  # twice what an estimate needs
+_NAMES = {"mri": "MRI", "ius": "iUS"}
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointMatcher:
+    """Describes keypoints of both images and pairs them, once: a patch network is too slow to
+    describe the iUS in several orientations.
+
+    Attributes:
+        model: describes patches.
+        config: of the registration.
+        stage: measures the time of a stage, by its name.
+        progress: called with what is being done.
+    """
+
+    model: Model
+    config: RegisterConfig
+    stage: Callable[[str], AbstractContextManager[None]]
+    progress: Callable[[str], None]
+
+    def describe(
+        self, scaled: Volume, modality: str, rotation: np.ndarray, brain: Volume | None = None
+    ) -> Described:
+        """Keypoints of an image, described.
+
+        Args:
+            scaled: to [0, 1], 0 where it is empty.
+            modality: "mri" or "ius".
+            rotation: 3x3 that orients the image as the MRI is along RAS.
+            brain: mask of the MRI's brain.
+
+        Raises:
+            InputError: too few keypoints.
+        """
+        name = _NAMES[modality]
+        with self.stage("keypoints"):
+            points = keypoints_of(scaled, self.config.keypoints, name, brain)
+        stage = f"{name} descriptors"
+        with self.stage(stage):
+            report = counted(stage, self.progress)
+            return self.model.describe(scaled, points, modality, rotation.T, report)
+
+    def candidate(self, pair: Pair, rotation: np.ndarray, generator: torch.Generator) -> Candidate:
+        """The iUS's keypoints paired with those of the MRI, and the transform that they lead to."""
+        fixed = pair.target.described
+        moving = self.describe(rescaled(pair.raw), "ius", rotation)
+        with self.stage("matching"):
+            matches = match(
+                fixed.descriptors,
+                moving.descriptors,
+                fixed.points,
+                moving.points,
+                self.config.keypoints.match,
+                pair.prior,
+            )
+        with self.stage("estimation"):
+            a, b = matches.indices.T
+            paired = fixed.points[a], moving.points[b]
+            found = locate(*paired, self.config.estimate, generator, matches.scores)
+        return Candidate(pair, moving, matches, None, found)
+
+
+def keypoints_of(
+    volume: Volume, config: KeypointConfig, name: str, brain: Volume | None = None
+) -> torch.Tensor:
+    """SIFT3D keypoints, strongest first; ``[N, 3]`` RAS mm.
+
+    Args:
+        volume: scaled to [0, 1], 0 where it is empty.
+        config: spacing, thresholds and number.
+        name: of the image, for messages.
+        brain: mask; keypoints only in it, and only the box around it is looked at.
+
+    Raises:
+        InputError: fewer than `MIN_KEYPOINTS`.
+    """
+    if brain is not None:  # a whole head at this spacing would take gigabytes
+        axes = nearest_rotation(volume.ijk_to_ras)
+        volume = volume.resample(Grid.around(brain.corners_ras(), config.spacing_mm, rotation=axes))
+    points = detect(volume, config.sift, brain, config.spacing_mm).points
+    if len(points) < MIN_KEYPOINTS:
+        raise InputError(
+            f"the {name} shows {len(points)} keypoints, at least {MIN_KEYPOINTS} are needed; "
+            "give the whole image, or a model that describes every place"
+        )
+    return points
+
+
+def counted(stage: str, progress: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Tells how many patches of a stage are described, whenever that changes by a tenth."""
+    told = -1
+
+    def report(done: int, total: int) -> None:
+        nonlocal told
+        tenth = 10 * done // max(1, total)
+        if tenth > told:
+            told = tenth
+            progress(f"{stage}, {done} of {total}")
+
+    return report
