@@ -34,6 +34,14 @@ def nearest_rotation(matrix: Matrix) -> NDArray[np.float64]:
     return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
 
 
+def nearest_axes(matrix: Matrix) -> NDArray[np.float64]:
+    """The orthonormal 3x3 axes nearest to those of an ijk-to-RAS matrix, without its spacing and
+    shear; left-handed where that is."""
+    columns = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    u, _, vt = np.linalg.svd(columns)
+    return u @ vt
+
+
 def from_parts(rotation: ArrayLike, translation: ArrayLike) -> Matrix:
     """Assemble 4x4 from a 3x3 linear part and a translation in mm."""
     matrix = np.eye(4)

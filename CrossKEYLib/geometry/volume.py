@@ -141,6 +141,13 @@ class Grid:
         return cls(volume.shape, volume.ijk_to_ras)
 
     @classmethod
+    def along(cls, volume: Volume, spacing_mm: float, margin_mm: float = 0.0) -> Grid:
+        """`around` the samples of a volume, along its own axes; where those are sheared, along
+        the nearest orthonormal ones."""
+        axes = transform.nearest_axes(volume.ijk_to_ras)
+        return cls.around(volume.corners_ras(), spacing_mm, margin_mm, axes)
+
+    @classmethod
     def around(
         cls,
         points: np.ndarray,
@@ -151,8 +158,14 @@ class Grid:
     ) -> Grid:
         """Smallest isotropic grid, axes = columns of ``rotation`` (RAS by default), holding
         ``points [N, 3]`` with a margin on every side (mm). With ``lattice_mm`` it begins and
-        ends on whole multiples of that, so that grids around other points share its voxels."""
+        ends on whole multiples of that, so that grids around other points share its voxels.
+
+        Raises:
+            ValueError: the axes are not orthonormal; `along` lays a grid along a sheared volume.
+        """
         axes = np.eye(3) if rotation is None else np.asarray(rotation, float)
+        if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:
+            raise ValueError("the axes of an isotropic grid must be orthonormal")
         local = np.asarray(points, float) @ axes
         low, high = local.min(0) - margin_mm, local.max(0) + margin_mm
         if lattice_mm is None:

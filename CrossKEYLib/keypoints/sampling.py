@@ -59,8 +59,7 @@ def interior_points(
         ius: zero outside the field of view.
         spacing_mm, inset_mm, most: see above.
     """
-    axes = ius.ijk_to_ras[:3, :3] / ius.spacing_mm
-    grid = Grid.around(ius.corners_ras(), spacing_mm, rotation=axes)
+    grid = Grid.along(ius, spacing_mm)
     filled = (ius.replaced((ius.array > 0).float()).resample(grid).array > 0.5).float()
     inside = box_mean(filled[None], 2 * round(inset_mm / spacing_mm) + 1)[0] > 1 - 1e-4
     places = inside.nonzero()

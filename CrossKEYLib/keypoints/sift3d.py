@@ -20,6 +20,7 @@ from ..config import SiftConfig
 from ..errors import InputError
 from ..geometry.filters import gaussian
 from ..geometry.intensity import AIR
+from ..geometry.transform import nearest_axes
 from ..geometry.volume import Grid, Volume
 from .keypoints import Keypoints
 
@@ -148,11 +149,10 @@ def _working_image(
 def _isotropic_grid(volume: Volume, spacing: float) -> Grid | None:
     """Grid of this spacing (mm) along the volume's axes; None if the volume lies on one."""
     columns = volume.ijk_to_ras[:3, :3]
-    u, _, vt = np.linalg.svd(columns / volume.spacing_mm)  # nearest orthonormal axes: shear goes
-    axes = u @ vt
+    axes = nearest_axes(volume.ijk_to_ras)
     if np.allclose(columns, axes * spacing, rtol=0, atol=1e-3 * spacing):
         return None
-    return Grid.around(volume.corners_ras(), spacing, rotation=axes)
+    return Grid.along(volume, spacing)
 
 
 def _without_holes(filled: torch.Tensor) -> torch.Tensor:

@@ -60,7 +60,7 @@ def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
         where beside nothing is explained, 0 where as much is. Minus one where too little of the
         ultrasound lies on the MRI to tell.
     """
-    grid = Grid.around(ius.corners_ras(), STEP_MM, rotation=ius.ijk_to_ras[:3, :3] / ius.spacing_mm)
+    grid = Grid.along(ius, STEP_MM)
     u = ius.resample(grid).array
     filled = _filled(ius, grid)
     p, g, shown = _seen(mri.moved(transform.invert(matrix)), grid)

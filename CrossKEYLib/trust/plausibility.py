@@ -82,9 +82,8 @@ def speckle(volume: Volume) -> float:
     over everything filled. Fully developed speckle is multiplicative, so its value does not depend
     on gain. Zero where too little is filled to tell.
     """
-    axes = volume.ijk_to_ras[:3, :3] / volume.spacing_mm
     spacing = max(WORKING_MM, float(volume.spacing_mm.min()))
-    grid = Grid.around(volume.corners_ras(), spacing, -spacing / 2, axes)
+    grid = Grid.along(volume, spacing, -spacing / 2)
     points = grid.points(volume.device)
     filled = volume.replaced((volume.array > 0).float()).sample(points) > 0.999
     array = volume.sample(points) * filled

@@ -16,6 +16,7 @@ from scipy.interpolate import CubicSpline
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.geometry.filters import gaussian
 from CrossKEYLib.geometry.intensity import rescaled
+from CrossKEYLib.geometry.transform import nearest_axes
 from CrossKEYLib.geometry.volume import Grid, Volume
 
 BINS = 50  # of intensity, 0 to 1
@@ -98,7 +99,7 @@ def beam_axes(volume: Volume) -> np.ndarray:
     view = _filled(volume)
     inside = _inside(view)
     spacing = float(volume.spacing_mm.min())
-    grid = Grid.around(inside, spacing, -spacing / 4, _own_axes(volume))
+    grid = Grid.around(inside, spacing, -spacing / 4, nearest_axes(volume.ijk_to_ras))
     texture, core = _texture(*_on(volume, view, grid), spacing)
     slopes = torch.stack(torch.gradient(texture))[:, core].flip(0).double()
     tensor = (slopes @ slopes.T / slopes.shape[1]).numpy()
@@ -125,12 +126,6 @@ def half_width(correlation: np.ndarray, spacing_mm: float) -> float:
     if not below.any():
         raise InputError("the image has no fine texture; expected an ultrasound volume")
     return 2 * float(fine[below.argmax()])
-
-
-def _own_axes(volume: Volume) -> np.ndarray:
-    """Columns: the volume's axes, made orthogonal where they are sheared."""
-    u, _, v = np.linalg.svd(volume.ijk_to_ras[:3, :3] / volume.spacing_mm)
-    return u @ v
 
 
 def _filled(volume: Volume) -> Volume:

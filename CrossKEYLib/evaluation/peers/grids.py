@@ -35,8 +35,7 @@ class Overlay:
     @classmethod
     def of(cls, pair: Pair, spacing_mm: float) -> Overlay:
         """Both images at this resolution, the grid along the axes of the iUS."""
-        axes = pair.ius.ijk_to_ras[:3, :3] / pair.ius.spacing_mm
-        grid = Grid.around(pair.ius.corners_ras(), spacing_mm, rotation=axes)
+        grid = Grid.along(pair.ius, spacing_mm)
         return cls(
             pair.ius.resample(grid).array,
             (pair.mask.resample(grid).array > 0.5).float(),

@@ -1,0 +1,82 @@
+"""Volumes with sheared axes, as a tilted gantry makes them: same places, same measures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from phantoms.registered import TRUTH, pair
+from phantoms.volumes import ORIENTATIONS, matrix_of
+
+from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.intensity import rescaled
+from CrossKEYLib.geometry.volume import Grid, Volume
+from CrossKEYLib.keypoints.sampling import interior_points
+from CrossKEYLib.keypoints.sift3d import detect
+from CrossKEYLib.trust.lc2 import lc2_margin
+from CrossKEYLib.trust.plausibility import speckle
+
+TILT = np.tan(np.radians(15))
+
+
+def sheared(volume: Volume) -> Volume:
+    """The same image sampled along axes of which one is tilted by 15 degrees."""
+    spacing = float(volume.spacing_mm.min())
+    grid = Grid.along(volume, spacing, 12.0)
+    matrix = grid.ijk_to_ras.copy()
+    middle = (np.array([*grid.shape[::-1]]) - 1) / 2
+    matrix[:3, 2] += TILT * matrix[:3, 1]
+    matrix[:3, 3] += grid.ijk_to_ras[:3, :3] @ middle - matrix[:3, :3] @ middle
+    k, j, i = grid.shape
+    return volume.resample(Grid((k, j, i), matrix))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_grid_along_a_straight_volume_keeps_its_axes(orientation):
+    volume = Volume(torch.ones(9, 12, 15), matrix_of(orientation))
+    grid = Grid.along(volume, 0.5)
+    np.testing.assert_allclose(grid.ijk_to_ras[:3, :3] / 0.5, ORIENTATIONS[orientation], atol=1e-12)
+
+
+def test_grid_along_a_sheared_volume_is_orthonormal_and_holds_it():
+    matrix = matrix_of("oblique left-handed")
+    matrix[:3, 2] += matrix[:3, 1]
+    volume = Volume(torch.ones(9, 12, 15), matrix)
+    grid = Grid.along(volume, 0.7)
+    axes = grid.ijk_to_ras[:3, :3] / 0.7
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    assert np.linalg.det(axes) < 0
+    laid = Volume(torch.ones(grid.shape), grid.ijk_to_ras)
+    assert bool(laid.contains(torch.tensor(volume.corners_ras()), -1e-3).all())
+    with pytest.raises(ValueError, match="orthonormal"):
+        Grid.around(volume.corners_ras(), 0.7, rotation=matrix[:3, :3] / volume.spacing_mm)
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[Volume, Volume, Volume]:
+    mri, ius = pair()
+    return mri, ius, sheared(ius)
+
+
+def test_interior_points_lie_in_the_field_of_view(images):
+    _, straight, tilted = images
+    straight_points, points = (interior_points(ius) for ius in (straight, tilted))
+    assert len(points) > 0.8 * len(straight_points)
+    assert float((tilted.sample(points) > 0).float().mean()) > 0.99
+    assert float((points.mean(0) - straight_points.mean(0)).norm()) < 2
+
+
+def test_measures_do_not_depend_on_shear(images):
+    mri, straight, tilted = images
+    margins = [lc2_margin(mri, ius, TRUTH) for ius in (straight, tilted)]
+    assert margins[1] == pytest.approx(margins[0], abs=0.05)
+    shifted = transform.from_parts(np.eye(3), [35, 0, 0]) @ TRUTH
+    assert lc2_margin(mri, tilted, shifted) < margins[1] / 2
+    assert speckle(rescaled(tilted)) > 0.01  # zero where too little of the grid is filled
+
+
+def test_keypoints_lie_where_they_lay(images):
+    _, straight, tilted = images
+    found, again = (detect(rescaled(ius)).points for ius in (straight, tilted))
+    nearest = torch.cdist(again, found).amin(1)
+    assert float((nearest < 1.5).float().mean()) > 0.5
