@@ -136,6 +136,22 @@ def _by_hand(parameters: CrossKEYParameters) -> list[list[float]] | None:
     return matrix.tolist()
 
 
+def alignment(parameters: CrossKEYParameters) -> chain.Matrix:
+    """``T_fixed_moving`` of the images after registration, also while the scene shows before.
+
+    Raises:
+        Problem: nothing is applied, or the scene has other than linear transforms.
+    """
+    correction = in_place(parameters)
+    if correction is None:
+        raise Problem(_("There is no registration in the scene."))
+    by_hand = _by_hand(parameters)
+    matrix = np.asarray(by_hand or correction.after)
+    transform = parameters.registeredTransform
+    mri, ius = parameters.registeredMri, parameters.registeredIus
+    return chain.alignment_with(mri, ius, transform, matrix)
+
+
 def show(parameters: CrossKEYParameters, after: bool) -> None:
     """The scene after registration, or as it was before. A matrix that a person has set since is
     the state after, and comes back as such."""

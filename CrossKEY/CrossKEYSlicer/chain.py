@@ -128,6 +128,22 @@ def apply(
     return Correction(former.tolist(), result.tolist(), attached, alignment.tolist())
 
 
+def alignment_with(
+    mri: vtkMRMLTransformableNode,
+    ius: vtkMRMLTransformableNode,
+    correction: vtkMRMLLinearTransformNode,
+    matrix: Matrix,
+) -> Matrix:
+    """``T_fixed_moving`` as it would be if the correction held this matrix.
+
+    Raises:
+        Problem: a transform on the way is not linear.
+    """
+    to_below = between(ius.GetParentTransformNode(), correction)
+    mri_to_above = between(mri.GetParentTransformNode(), correction.GetParentTransformNode())
+    return np.linalg.inv(mri_to_above) @ matrix @ to_below
+
+
 def _insert(
     mri: vtkMRMLTransformableNode,
     ius: vtkMRMLTransformableNode,

@@ -13,10 +13,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import applied, words
+from . import applied, chain, dicom_registration, words
 from .parameters import CrossKEYParameters
 from .problem import Problem
 
+DICOM = "registration.dcm"
 TRANSFORMS = ("transform.tfm", "transform.h5")
 STYLE = (
     "body{font:15px sans-serif;max-width:50em;margin:2em auto}"
@@ -25,7 +26,8 @@ STYLE = (
 
 
 def save(parameters: CrossKEYParameters, folder: Path) -> list[Path]:
-    """Write ``report.json`` and ``report.html`` and, where a transform was applied, that as well.
+    """Write ``report.json`` and ``report.html`` and, where a transform was applied, that as well:
+    for ITK and Slicer, and for DICOM where both images came from it.
 
     Args:
         folder: made where it is missing; files of these names in it are replaced.
@@ -44,12 +46,21 @@ def save(parameters: CrossKEYParameters, folder: Path) -> list[Path]:
         files = [folder / "report.json", folder / "report.html"]
         _write(files[0], json.dumps(report, indent=2))
         _write(files[1], page(report, pictures()))
+        if applied.was_applied(report):
+            files += _write_alignment(parameters, report, folder)
     except OSError as error:
         text = _("{folder} cannot be written to: {why}")
         raise Problem(text.format(folder=folder, why=error.strerror)) from error
-    if applied.was_applied(report):
-        files += [_write_transform(parameters, folder / name) for name in TRANSFORMS]
     return files
+
+
+def without_dicom(parameters: CrossKEYParameters) -> str:
+    """Why a report that was saved now holds no DICOM, in words; empty where it does."""
+    report = applied.outcome(parameters)
+    mri, ius = parameters.registeredMri, parameters.registeredIus
+    if not applied.was_applied(report) or mri is None or ius is None:
+        return _("nothing was applied.")
+    return dicom_registration.obstacle(mri, ius)
 
 
 def _write(file: Path, text: str) -> None:
@@ -59,11 +70,27 @@ def _write(file: Path, text: str) -> None:
     part.replace(file)
 
 
-def _write_transform(parameters: CrossKEYParameters, file: Path) -> Path:
-    """The matrix that moves the ultrasound, in ITK's format, as Slicer reads it."""
+def _write_alignment(
+    parameters: CrossKEYParameters, report: dict[str, Any], folder: Path
+) -> list[Path]:
+    """From the ultrasound's own coordinates to the MRI's, whatever lies above them in the scene."""
+    alignment = applied.alignment(parameters)
+    node = slicer.vtkMRMLLinearTransformNode()
+    chain.set_matrix(node, alignment)
+    files = [_write_transform(node, folder / name) for name in TRANSFORMS]
+    mri, ius = parameters.registeredMri, parameters.registeredIus
+    if not dicom_registration.obstacle(mri, ius):
+        said = f"CrossKEY: {report.get('verdict', 'accepted')}, research only"
+        file, version = folder / DICOM, report["version"]
+        files.append(dicom_registration.write(mri, ius, alignment, said, version, file))
+    return files
+
+
+def _write_transform(node: slicer.vtkMRMLLinearTransformNode, file: Path) -> Path:
+    """In ITK's format, as Slicer reads it."""
     storage = slicer.vtkMRMLTransformStorageNode()
     storage.SetFileName(str(file))
-    if not storage.WriteData(parameters.registeredTransform):
+    if not storage.WriteData(node):
         raise Problem(_("{file} cannot be written.").format(file=file))
     return file
 

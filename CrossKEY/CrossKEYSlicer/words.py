@@ -64,6 +64,12 @@ def verdict(outcome: dict[str, Any]) -> Saying:
     return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", RED)
 
 
+def report(count: int, without_dicom: str) -> str:
+    """On files that were written."""
+    text = _("{count} files written.").format(count=count)
+    return f"{text} " + _("No DICOM: {why}").format(why=without_dicom) if without_dicom else text
+
+
 def start(from_present: bool) -> str:
     """What a registration assumes of how the images lie."""
     if from_present:
