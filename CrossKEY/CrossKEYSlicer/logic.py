@@ -384,6 +384,15 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         volumes.check_pair(self.parameters.mri, self.parameters.ius)
         views.set_up(self.parameters)
 
+    def showBeside(self, beside: bool) -> None:
+        """MRI and ultrasound in two linked slice views beside each other, or over each other.
+
+        Raises:
+            Problem: one of them is missing.
+        """
+        volumes.check_pair(self.parameters.mri, self.parameters.ius)
+        views.show_beside(self.parameters, beside)
+
     def outcome(self) -> dict[str, Any]:
         """The last registration's report; empty before the first, and when what was accepted has
         been taken out of the scene."""

@@ -98,6 +98,10 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     ui.undoButton.setEnabled(idle and applied.can_undo(parameters))
     ui.undoButton.setToolTip(applied.undo_says(parameters))
     ui.afterCheckBox.setEnabled(applied.can_undo(parameters))
+    ui.besideCheckBox.setEnabled(not obstacle(volumes.check_pair, parameters.mri, parameters.ius))
+    ui.besideCheckBox.setChecked(parameters.beside)
+    for over in (ui.fadeSlider, ui.blinkCheckBox):  # there is nothing over anything otherwise
+        over.setEnabled(not parameters.beside)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
     text, colour = _("General model; prepare this patient's MRI for a better one."), ""
     try:

@@ -26,6 +26,8 @@ class CrossKEYParameters:
         autoRegister: register again when a new ultrasound is there.
         after: show the scene after registration, else before.
         viewsSetUp: the slice views show a registration; they are not arranged again unasked.
+        beside: MRI and ultrasound are shown beside each other, not over each other.
+        layoutBefore: the layout of the views before that; 0 for none.
         fade: opacity of the ultrasound over the MRI.
         keypointsShown, inliersShown, linesShown: which results are drawn.
         mriLandmarks, iusLandmarks: corresponding points, to measure the error.
@@ -61,6 +63,8 @@ class CrossKEYParameters:
     autoRegister: bool = False
     after: bool = True
     viewsSetUp: bool = False
+    beside: bool = False
+    layoutBefore: int = 0
     keypointsShown: bool = True
     inliersShown: bool = True
     linesShown: bool = True

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import slicer
 
+from . import beside
 from .parameters import CrossKEYParameters
 
 IUS_COLOURS = "vtkMRMLColorTableNodeYellow"  # black to yellow: echoes stay bright
@@ -23,12 +24,20 @@ def set_up(parameters: CrossKEYParameters) -> None:
     parameters.viewsSetUp = True
 
 
+def show_beside(parameters: CrossKEYParameters, shown: bool) -> None:
+    """MRI and ultrasound, or its preview, beside each other, or over each other again."""
+    parameters.beside = shown
+    beside.switch(parameters)
+    overlay(parameters, parameters.mri, parameters.previewVolume or parameters.ius)
+    parameters.viewsSetUp = True
+
+
 def overlay(
     parameters: CrossKEYParameters,
     mri: slicer.vtkMRMLScalarVolumeNode,
     ius: slicer.vtkMRMLScalarVolumeNode,
 ) -> None:
-    """An ultrasound, or its preview, in front of the MRI in all slice views."""
+    """An ultrasound, or its preview, in front of the MRI in all slice views; or each in its own."""
     ius.CreateDefaultDisplayNodes()
     display = ius.GetDisplayNode()
     display.SetAndObserveColorNodeID(IUS_COLOURS)
@@ -43,7 +52,10 @@ def overlay(
     fade(parameters, parameters.fade)
     bounds = np.zeros(6)
     ius.GetRASBounds(bounds)
-    jump(bounds.reshape(3, 2).mean(axis=1))
+    bounds = bounds.reshape(3, 2)
+    if parameters.beside:
+        beside.fill(mri, ius, np.ptp(bounds, axis=1))
+    jump(bounds.mean(axis=1))
 
 
 def fade(parameters: CrossKEYParameters, opacity: float) -> None:

@@ -22,6 +22,7 @@ from . import (
     model_store,
     panel_state,
     preview,
+    report,
     result_nodes,
     similarity,
     training_nodes,
@@ -88,6 +89,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.undoButton.clicked.connect(self.onUndo)
         ui.sequenceButton.clicked.connect(self.onSequence)
         ui.reportButton.clicked.connect(self.onReport)
+        ui.besideCheckBox.clicked.connect(self.onBeside)
         ui.blinkCheckBox.toggled.connect(self.onBlink)
         ui.applyButton.clicked.connect(self.onApply)
         ui.discardButton.clicked.connect(self.onDiscard)
@@ -295,7 +297,14 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if folder:
             with self.told():
                 files = self.logic.saveReport(folder)
-                self.tell(_("{count} files written.").format(count=len(files)))
+                self.tell(words.report(len(files), report.without_dicom(self._parameters)))
+
+    def onBeside(self, beside: bool) -> None:
+        if self._parameters is None:
+            return
+        with self.told():
+            self.ui.blinkCheckBox.setChecked(False)
+            self.logic.showBeside(bool(beside))
 
     def onBlink(self, on: bool) -> None:
         if on:

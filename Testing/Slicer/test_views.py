@@ -115,3 +115,50 @@ def test_a_point_dragged_with_the_mouse_is_found_again(app, panel, scene, volume
     assert np.linalg.norm(place - (-20, 30, 0)) > 3
     found = slicer.util.arrayFromMarkupsControlPoints(p.foundLandmarks)
     np.testing.assert_allclose(found, [fake_worker.moved(list(place))], atol=1e-4)
+
+
+def test_mri_and_ultrasound_beside_each_other_scroll_together(app, panel, scene, volumes, wait):
+    import slicer
+    from cases import registered
+    from host.views import SliceView
+
+    layout = scene.AddNode(slicer.vtkMRMLLayoutNode())
+    four_up = layout.SlicerLayoutFourUpView
+    layout.SetViewArrangement(four_up)
+    left, right = SliceView(app, "Red"), SliceView(app, "Yellow")
+    for view in (left, right):
+        view.logic.ResizeSliceNode(*view.window.GetSize())
+    registered(panel, wait, volumes)
+    panel.ui.besideCheckBox.click()
+    assert layout.GetViewArrangement() == layout.SlicerLayoutSideBySideView
+    for view, image in zip((left, right), volumes, strict=True):
+        composite = view.logic.GetSliceCompositeNode()
+        assert composite.GetBackgroundVolumeID() == image.GetID()
+        assert not composite.GetForegroundVolumeID()
+    assert left.node.GetFieldOfView() == right.node.GetFieldOfView()
+    assert yellow(right.picture()).sum() > 50 > yellow(left.picture()).sum()
+    assert not panel.ui.fadeSlider.enabled
+    left.logic.StartSliceOffsetInteraction()  # as the mouse wheel does
+    left.logic.SetSliceOffset(left.node.GetSliceOffset() + 7)
+    left.logic.EndSliceOffsetInteraction()
+    assert right.node.GetSliceOffset() == pytest.approx(left.node.GetSliceOffset())
+    panel.ui.viewsButton.click()
+    assert not left.logic.GetSliceCompositeNode().GetForegroundVolumeID(), "it is over it again"
+    panel.ui.besideCheckBox.click()
+    assert layout.GetViewArrangement() == four_up
+    over = {view.logic.GetSliceCompositeNode().GetForegroundVolumeID() for view in (left, right)}
+    assert over == {volumes[1].GetID()}
+    assert not left.logic.GetSliceCompositeNode().GetLinkedControl()
+    assert panel.ui.fadeSlider.enabled
+
+
+def test_a_layout_chosen_meanwhile_is_kept(panel, scene, volumes, wait):
+    import slicer
+    from cases import choose
+
+    layout = scene.AddNode(slicer.vtkMRMLLayoutNode())
+    choose(panel, *volumes)
+    panel.ui.besideCheckBox.click()
+    layout.SetViewArrangement(layout.SlicerLayoutOneUpRedSliceView)
+    panel.ui.besideCheckBox.click()
+    assert layout.GetViewArrangement() == layout.SlicerLayoutOneUpRedSliceView
