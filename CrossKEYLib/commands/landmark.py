@@ -62,7 +62,7 @@ def landmark(
     from ..formats import outputs
     from ..formats.landmarks import read_markups, write_markups
     from ..formats.volumes import read_volume
-    from ..landmarks.propagate import propagate
+    from ..landmarks.propagate import find_landmarks
     from ..models.universal import UniversalModel
     from ..runtime.progress import display
 
@@ -76,7 +76,7 @@ def landmark(
         here, there = (read_volume(path, options).to(place) for path in (from_image, to_image))
         loaded = UniversalModel.load(model).to(place)
         shown.stage("finding the points")
-        found = propagate(here, there, given, loaded, method=method.value)
+        found = find_landmarks(here, there, given, loaded, method=method.value)
         names = [label or str(n) for n, label in enumerate(labels, 1)]
         notes = [
             f"similarity {score:.2f}, spread {spread:.1f} mm"

@@ -1,7 +1,7 @@
 """What the universal embedding is for: the same place found again in another image.
 
 One marked example per landmark is enough, for another patient, another time point or another
-contrast: `propagate` takes landmarks of an atlas, or the centre of a lesion at an earlier visit.
+contrast: `find_landmarks` takes landmarks of an atlas, or the centre of a lesion seen earlier.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LandmarkConfig:
     estimate: EstimateConfig = field(default_factory=EstimateConfig)
 
 
-def propagate(
+def find_landmarks(
     from_volume: Volume,
     to_volume: Volume,
     points: torch.Tensor,
@@ -85,7 +85,7 @@ def locate_points(
     method: Method = "fixed_point",
     config: LandmarkConfig | None = None,
 ) -> Located:
-    """`propagate` between images that are embedded already."""
+    """`find_landmarks` between images that are embedded already."""
     return EmbeddedPair(here, there, config or LandmarkConfig()).locate(points, method)
 
 
@@ -128,7 +128,7 @@ class EmbeddedPair:
         return survey_images(self._here, self._there, settings, self.here.spacing_mm)
 
     def locate(self, points: torch.Tensor, method: Method = "fixed_point") -> Located:
-        """Find points ``[N, 3]``, RAS mm; see `propagate`."""
+        """Find points ``[N, 3]``, RAS mm; see `find_landmarks`."""
         points = points.to(self.here.fine.device, torch.float32)
         described, spacing = vectors(self.here, points, self.config), self.here.spacing_mm
         if method == "nearest":

@@ -1,4 +1,4 @@
-"""The training loop: synthetic pairs of one or many patients, InfoNCE, checkpoint, resume.
+"""The training loop: steps, optimiser, evaluation, checkpoint, resume.
 
 Each step draws its data from a generator seeded by (seed, step, process) alone. A resumed run
 therefore needs no random state to go on exactly as it would have without the interruption.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,19 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..config import TrainConfig
-from ..descriptors.dense import DenseEncoder, FeatureMap
-from ..errors import InputError, ModelError
+from ..errors import ModelError
 from ..formats.checkpoint import TRAINING, load_checkpoint, save_checkpoint
-from ..models.patient import encoder_config
 from ..runtime.progress import Progress
 from . import distributed
 from .curriculum import learning_rate
-from .losses import info_nce, position
-from .patient.pairs import Pair, Patient, draw_pairs
 
 HELD_OUT_SEED = 10**6  # far from every step's seed
 TIMING_STEPS = 6  # steps that are timed before the length of a run by the clock is fixed
@@ -54,48 +50,12 @@ class _State:
         return self.step / self.steps if self.steps else 0.0
 
 
-def train(
-    encoder: DenseEncoder,
-    patients: Sequence[Patient],
-    config: TrainConfig,
-    *,
-    seed: int = 0,
-    checkpoint: Path | None = None,
-    identity: str = "",
-    report: Report | None = None,
-) -> dict[str, float | int | str]:
-    """Train an encoder in place on synthetic pairs.
-
-    Args:
-        encoder: on the device to train on.
-        patients: drawn from with equal chance.
-        config: length, curriculum, optimiser.
-        seed: of everything random.
-        checkpoint: written every ``config.save_seconds`` and resumed from when it is there.
-        identity: what the run is about (data and start); a checkpoint of another run is refused.
-        report: called after every step.
-
-    Returns:
-        History for the model file: steps, seconds, last loss and held-out precision.
-
-    Raises:
-        InputError: no patient, or the checkpoint cannot be written.
-        ModelError: the checkpoint belongs to another run.
-    """
-    if not patients:
-        raise InputError("training needs at least one patient")
-    device = next(encoder.parameters()).device
-    rank, world = distributed.join(device)
-    return Run(encoder, patients, config, seed, checkpoint, identity, report, rank, world).go()
-
-
-class Run:
-    """One training run; what it learns from is for a subclass to replace: `draw`, `loss`,
-    `held_out`, `precision` and `plain_config`."""
+class Run(ABC):
+    """One training run. A subclass provides the pairs, the loss and the measure of precision."""
 
     def __init__(
         self,
-        encoder: Any,
+        encoder: nn.Module,
         patients: Sequence[Any],
         config: TrainConfig,
         seed: int,
@@ -202,126 +162,29 @@ class Run:
         distributed.average_statistics(self.encoder)
         state.loss = float(loss.detach())
 
-    def draw(self, step: int, angle_deg: float) -> list[Pair]:
-        """Pairs of this step and process; views that hold too little are drawn again."""
-        generator = torch.Generator()
-        for attempt in range(50):
-            entropy = np.random.SeedSequence((self.seed, step, self.rank, attempt))
-            generator.manual_seed(int(entropy.generate_state(1)[0]))
-            patient = self.patients[int(torch.randint(len(self.patients), (), generator=generator))]
-            pairs = draw_pairs(
-                patient,
-                generator,
-                max_angle_deg=angle_deg,
-                count=self.config.crops,
-                points=self.config.points,
-                crop_mm=self.config.crop_mm,
-                in_mri_tones=self.state.done < self.config.mri_share,
-            )
-            if pairs:
-                return pairs
-        raise InputError(
-            "no synthetic view of this MRI holds enough brain to train on; "
-            "check that the MRI shows the brain"
-        )
+    @abstractmethod
+    def draw(self, step: int, angle_deg: float) -> list[Any]:
+        """Pairs of this step and process, views turned by up to ``angle_deg`` per axis.
 
-    def loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
-        fixed_maps, moving_maps = self._maps(pairs)
-        # All crops of a step show one patient in one world: each lends the others its negatives.
-        places = torch.cat([pair.elsewhere for pair in pairs])
-        others = torch.cat(
-            [fixed.sample(pair.elsewhere) for fixed, pair in zip(fixed_maps, pairs, strict=True)]
-        )
-        losses = [
-            info_nce(
-                fixed.sample(pair.points_fixed),
-                moving.sample(pair.points_moving),
-                pair.points_fixed,
-                self.config.temperature,
-                self.config.exclusion_mm,
-                extra_fixed=others,
-                extra_points_fixed=places,
-            )
-            for pair, fixed, moving in zip(pairs, fixed_maps, moving_maps, strict=True)
-        ]
-        total = torch.stack(losses).mean()
-        if self.config.position_weight:
-            total = total + self.config.position_weight * self._position_loss(
-                pairs, fixed_maps, moving_maps
-            )
-        return total
+        Raises:
+            InputError: the images yield no pair to train on.
+        """
 
-    def _position_loss(
-        self, pairs: Sequence[Pair], fixed_maps: list[FeatureMap], moving_maps: list[FeatureMap]
-    ) -> torch.Tensor:
-        """Each place of one image against places around it in the other, in both directions."""
-        losses = []
-        for pair, fixed, moving in zip(pairs, fixed_maps, moving_maps, strict=True):
-            both = ((fixed, pair.points_fixed), (moving, pair.points_moving))
-            for (one, at_one), (other, at_other) in (both, both[::-1]):
-                offsets = self._offsets(pair)
-                around = (at_one[:, None] + offsets).flatten(0, 1)
-                losses.append(
-                    position(
-                        other.sample(at_other),
-                        one.sample(at_one),
-                        one.sample(around).unflatten(0, offsets.shape[:2]),
-                        self.config.temperature,
-                    )
-                )
-        return torch.stack(losses).mean()
+    @abstractmethod
+    def loss(self, pairs: Sequence[Any]) -> torch.Tensor:
+        """Loss of one step, a scalar with gradient."""
 
-    def _offsets(self, pair: Pair) -> torch.Tensor:
-        """``[N, position_places, 3]`` mm, in random directions; the pair decides them."""
-        seed = int(pair.points_fixed.sum().abs() * 1000) % 2**31
-        generator = torch.Generator().manual_seed(seed)
-        size = (len(pair.points_fixed), self.config.position_places)
-        nearest, farthest = self.config.position_nearest_mm, self.config.position_farthest_mm
-        ways = F.normalize(torch.randn(*size, 3, generator=generator), dim=2)
-        lengths = nearest + (farthest - nearest) * torch.rand(*size, 1, generator=generator)
-        return (ways * lengths).to(pair.points_fixed)
+    @abstractmethod
+    def held_out(self) -> list[Any]:
+        """Pairs that training never draws, the same in every process."""
 
-    def _maps(self, pairs: Sequence[Pair]) -> tuple[list[FeatureMap], list[FeatureMap]]:
-        device = pairs[0].points_fixed.device.type
-        with torch.autocast(device, torch.bfloat16):
-            return (
-                self.encoder.maps([pair.mri for pair in pairs], "mri"),
-                self.encoder.maps([pair.ius for pair in pairs], "ius"),
-            )
+    @abstractmethod
+    def precision(self, held_out: Sequence[Any]) -> float:
+        """Share of the held-out matches that are right."""
 
-    def held_out(self) -> list[Pair]:
-        """Pairs of styles and views that training never draws, the same in every process."""
-        generator = torch.Generator().manual_seed(HELD_OUT_SEED + self.seed)
-        pairs: list[Pair] = []
-        for _ in range(20 * self.config.held_out):
-            if len(pairs) >= self.config.held_out:
-                break
-            index = int(torch.randint(len(self.patients), (), generator=generator))
-            pairs += draw_pairs(
-                self.patients[index],
-                generator,
-                max_angle_deg=20,
-                count=1,
-                points=self.config.points,
-                crop_mm=self.config.crop_mm,
-            )
-        return pairs
-
-    @torch.no_grad()
-    def precision(self, held_out: Sequence[Pair]) -> float:
-        """Share of nearest-neighbour matches within 5 mm over the held-out pairs."""
-        self.encoder.eval()
-        shares = []
-        for pair in held_out:
-            (fixed,), (moving,) = self._maps([pair])
-            found = moving.sample(pair.points_moving) @ fixed.sample(pair.points_fixed).T
-            error = (pair.points_fixed[found.argmax(1)] - pair.points_fixed).norm(dim=1)
-            shares.append(float((error < 5).float().mean()))
-        return sum(shares) / max(len(shares), 1)
-
+    @abstractmethod
     def plain_config(self) -> dict[str, Any]:
         """Plain values from which the network can be built again."""
-        return encoder_config(self.encoder)
 
     def _judge(self, held_out: Sequence[Any]) -> float:
         """The precision now; notes whether it still grows."""

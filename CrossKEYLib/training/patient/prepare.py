@@ -24,8 +24,9 @@ from ...runtime.resources import resource
 from ...synthesis.anatomy import Anatomy, read_anatomy
 from ...synthesis.simulator import simulate
 from .. import distributed
-from ..loop import Report, train
+from ..loop import Report
 from .pairs import Patient
+from .train import train
 
 HEATMAP_STYLES = 6  # synthetic volumes whose keypoints are counted
 HEATMAP_SIFT = SiftConfig(peak_threshold=0.05, corner_threshold=0.0)  # many, weak ones too

@@ -18,10 +18,11 @@ from ...geometry.volume import Volume
 from ...models.patient import Model, fingerprints
 from ...synthesis.anatomy import read_anatomy
 from .. import distributed
-from ..loop import Report, train
+from ..loop import Report
 from ..settings import check_sections, file_beside, read_yaml, section
 from .pairs import Patient
 from .prepare import encoder_from, keypoint_saliency
+from .train import train
 
 SECTIONS = ("network", "training", "patients")
 KEYS = ("name", "images", "brain")

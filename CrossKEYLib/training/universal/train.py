@@ -2,7 +2,7 @@
 
 Appearance: pairs of augmented views of one place, fine and coarse InfoNCE in both directions.
 Semantics: where patients have labels, the prototypical loss over the two volumes of a step.
-The loop, its checkpoints and its processes are those of `train.py`.
+The loop, its checkpoints and its processes are those of `training/loop.py`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def train_universal(
     identity: str = "",
     report: Report | None = None,
 ) -> dict[str, float | int | str]:
-    """Train the network in place; arguments, result and errors are those of `train.train`.
+    """Train the network in place; arguments, result and errors are those of `patient.train.train`.
 
     Raises:
         InputError: no subject, or the checkpoint cannot be written.
@@ -104,6 +104,7 @@ def train_universal(
 
 
 class _Run(Run):
+    encoder: UAENetwork
     config: UniversalTrainConfig
 
     def draw(self, step: int, angle_deg: float) -> list[ViewPair]:

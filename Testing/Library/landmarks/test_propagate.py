@@ -16,9 +16,9 @@ from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.landmarks.embedding_registration import register_embedded
 from CrossKEYLib.landmarks.propagate import (
     LandmarkConfig,
+    find_landmarks,
     locate_points,
     places,
-    propagate,
     similarity_map,
     vectors,
 )
@@ -46,7 +46,7 @@ def points(image: Volume) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["fixed_point", "nearest"])
 def test_points_follow_an_image_that_moved(model, image, points, method):
-    found = propagate(image, image.moved(MOVE), points, model, method=method)
+    found = find_landmarks(image, image.moved(MOVE), points, model, method=method)
     truth = transform.apply(MOVE, points)
     errors = (found.points - truth).norm(dim=1)
     assert errors.max() < (1.0 if method == "fixed_point" else 2.5)
@@ -61,7 +61,7 @@ def test_the_file_layout_of_the_other_image_does_not_matter(model, image, points
         image.array[None, None], size=(127, 127, 127), mode="trilinear", align_corners=True
     )[0, 0]
     other = Volume(fine.permute(2, 1, 0).flip(1), image.ijk_to_ras @ swap)
-    found = propagate(image, other.moved(MOVE), points, model)
+    found = find_landmarks(image, other.moved(MOVE), points, model)
     assert (found.points - transform.apply(MOVE, points)).norm(dim=1).max() < 1.5
 
 
@@ -75,7 +75,7 @@ def test_a_lesion_is_followed_between_two_visits(model, image):
     for spot, radius in zip(spots, (3.0, 4.5), strict=True):
         spot[(distance < radius).reshape(spot.shape)] = 1.0
     before, after = (image.replaced(spot) for spot in spots)
-    found = propagate(before, after.moved(MOVE), centre, model)
+    found = find_landmarks(before, after.moved(MOVE), centre, model)
     assert (found.points - transform.apply(MOVE, centre)).norm() < 2
 
 
@@ -154,14 +154,14 @@ def test_unrelated_images_give_a_reason_or_few_inliers(model, image):
 def test_points_outside_are_refused(model, image, points):
     far = torch.cat([points[:2], points[2:3] + 500])
     with pytest.raises(InputError, match=r"point 3 .* lies outside"):
-        propagate(image, image, far, model)
+        find_landmarks(image, image, far, model)
     with pytest.raises(InputError, match="method 'best' is unknown"):
-        propagate(image, image, points, model, method="best")  # type: ignore[arg-type]
+        find_landmarks(image, image, points, model, method="best")  # type: ignore[arg-type]
 
 
 def test_embedding_once_serves_many_questions(model, image, points):
     here, there = model.embed(image), model.embed(image.moved(MOVE))
-    direct = propagate(image, image.moved(MOVE), points, model)
+    direct = find_landmarks(image, image.moved(MOVE), points, model)
     again = locate_points(here, there, points)
     for a, b in zip(direct, again, strict=True):
         torch.testing.assert_close(a, b)

@@ -18,8 +18,9 @@ from phantoms.training import SHORT, small_encoder, small_patient, weights_of
 from CrossKEYLib.config import TrainConfig
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.runtime.progress import Progress
-from CrossKEYLib.training.loop import TIMING_STEPS, train
+from CrossKEYLib.training.loop import TIMING_STEPS
 from CrossKEYLib.training.patient.pairs import draw_pairs
+from CrossKEYLib.training.patient.train import train
 
 HERE = Path(__file__).parents[1]
 
@@ -72,7 +73,7 @@ def test_mri_comes_before_ultrasound(monkeypatch):
     def report(progress: Progress) -> None:
         steps.append(drawn[-1])
 
-    monkeypatch.setattr("CrossKEYLib.training.loop.draw_pairs", draw)
+    monkeypatch.setattr("CrossKEYLib.training.patient.train.draw_pairs", draw)
     train(small_encoder(), [small_patient()], replace(SHORT, mri_share=0.5), report=report)
     assert drawn[0] is False  # what is held out is ultrasound
     assert steps == [True, True, True, False, False, False]
@@ -121,7 +122,7 @@ import sys, time
 from pathlib import Path
 import torch
 from phantoms.training import *
-from CrossKEYLib.training.loop import train
+from CrossKEYLib.training.patient.train import train
 torch.set_num_threads(int(sys.argv[2]))  # sums in another order differ in the last bit
 def tell(progress):
     print(progress.step, flush=True)
@@ -237,7 +238,7 @@ from pathlib import Path
 import torch
 from phantoms.training import *
 from CrossKEYLib.training import distributed
-from CrossKEYLib.training.loop import train
+from CrossKEYLib.training.patient.train import train
 
 out = Path(sys.argv[1])
 rank, world = distributed.join(torch.device("cpu"))

@@ -15,8 +15,7 @@ from CrossKEYLib.formats.volumes import write_volume
 from CrossKEYLib.geometry.volume import Grid
 from CrossKEYLib.models.patient import Model
 from CrossKEYLib.runtime.progress import Progress
-from CrossKEYLib.training import loop
-from CrossKEYLib.training.patient import pairs
+from CrossKEYLib.training.patient import pairs, train
 from CrossKEYLib.training.patient.pretrain import PatientFiles, pretrain, read_plan
 
 HERE = Path(__file__).parents[2]
@@ -98,7 +97,7 @@ def test_a_model_is_gone_on_from_as_it_is(data, tmp_path, monkeypatch):
             angles.append(options["max_angle_deg"])
         return pairs.draw_pairs(*args, **options)
 
-    monkeypatch.setattr(loop, "draw_pairs", draw)
+    monkeypatch.setattr(train, "draw_pairs", draw)
     start = pretrain(data, tmp_path / "start.pt", steps=1)
     more = pretrain(still, tmp_path / "more.pt", start=start, steps=1)
     assert angles[0] < 0.1 * BRIEF.max_angle_deg
