@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check release-check case24 benchmark general clean
+.PHONY: demo test check release-check assets figures-check case24 benchmark general clean
 
 demo: $(READY)
 	$(BIN)/crosskey demo --output demo-output
@@ -16,7 +16,27 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# The table of the README: prepare on each MRI of RESECT Case 24, then 60 misplaced starts
+# What documents and the demo show, made by the present code: the patient's model of the demo (3
+# minutes, without its described points, to keep it small), the checksums of all models, and the screenshots. Needs EGL or OSMesa.
+assets: $(READY)
+	rm -f Resources/Models/demo-patient.pt
+	$(BIN)/crosskey prepare --mri Resources/SampleData/MRI.nii.gz --seed 0 --minutes 3 \
+	  --output Resources/Models/demo-patient.pt
+	$(BIN)/python -c 'from dataclasses import replace; from CrossKEYLib import Model; \
+	  path = "Resources/Models/demo-patient.pt"; replace(Model.load(path), keypoints=None).save(path)'
+	cd Resources/Models && sha256sum *.pt > SHA256SUMS
+	PYTHONPATH=.:Testing/Slicer $(BIN)/python Testing/Slicer/make_screenshots.py
+
+# Figures that a change of structure must not change: run before and after, compare the folders
+figures-check: $(READY)
+	mkdir -p figures-check
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m CrossKEYLib demo --threads 1 --seed 0 \
+	  --output figures-check/demo
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m CrossKEYLib register --threads 1 --seed 0 \
+	  --mri $(CASE24)/Case24_FLAIR_in_USgrid.nii.gz --ius $(CASE24)/Case24_US_before.nii.gz \
+	  --output figures-check/case24.tfm --report figures-check/case24.json
+
+# The tables of docs/results.md: prepare on each MRI of RESECT Case 24, then 60 misplaced starts
 CASE24 ?= ../shared/data/resect/case24
 case24: $(READY)
 	mkdir -p case24-output
