@@ -10,8 +10,9 @@ from ..descriptors.uae import Embedding
 from ..geometry.volume import Volume
 from ..models.patient import fingerprint
 from ..models.universal import UniversalModel
-from .propagate import EmbeddedPair
+from .propagate import EmbeddedPair, embedded_pair
 
+_Key = tuple[str, torch.device]
 KEPT = 4  # images; an embedded head takes about 100 MB
 
 
@@ -23,8 +24,8 @@ class EmbeddedImages:
 
     def __init__(self, model: UniversalModel) -> None:
         self._model = model
-        self._kept: OrderedDict[tuple[str, torch.device], Embedding] = OrderedDict()
-        self._pair: EmbeddedPair | None = None
+        self._kept: OrderedDict[_Key, Embedding] = OrderedDict()
+        self._pair: tuple[tuple[_Key, _Key], EmbeddedPair] | None = None
 
     def knows(self, volume: Volume) -> bool:
         """Whether `embed` has nothing to compute."""
@@ -44,16 +45,18 @@ class EmbeddedImages:
         return self._kept[key]
 
     def pair(self, from_volume: Volume, to_volume: Volume) -> EmbeddedPair:
-        """Both images, ready to be asked.
+        """Both images in one orientation, ready to be asked.
 
         Raises:
             InputError: a volume is constant.
         """
         here, there = self.embed(from_volume), self.embed(to_volume)
-        if self._pair is None or self._pair.here is not here or self._pair.there is not there:
-            self._pair = EmbeddedPair(here, there)
-        return self._pair
+        asked = (_key(from_volume), _key(to_volume))
+        if self._pair is None or self._pair[0] != asked:
+            pair = embedded_pair(here, to_volume, self._model, there=there)
+            self._pair = (asked, pair)
+        return self._pair[1]
 
 
-def _key(volume: Volume) -> tuple[str, torch.device]:
+def _key(volume: Volume) -> _Key:
     return fingerprint(volume), volume.device

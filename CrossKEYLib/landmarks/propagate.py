@@ -16,11 +16,20 @@ import torch
 from ..config import EstimateConfig, MatchConfig
 from ..descriptors.uae import Embedding
 from ..errors import InputError
+from ..geometry.transform import (
+    Matrix,
+    apply,
+    from_parts,
+    invert,
+    nearest_rotation,
+    rotation_angle_deg,
+)
 from ..geometry.volume import Volume
 from ..models.described import Described
 from ..models.universal import UniversalModel
 from .fixed_point import FixedPointConfig, Located, Survey, fixed_point, nearest, survey_images
 
+SETTLED_DEG = 5.0  # images turned by less against each other are seen in one orientation
 SPARSE_MM = 4.0  # between the fixed image's places in the first pass, which searches everywhere
 Method = Literal["fixed_point", "nearest"]
 
@@ -34,7 +43,7 @@ class LandmarkConfig:
     semantic_weight: float = 0.5
     fixed_point: FixedPointConfig = field(default_factory=FixedPointConfig)
     keypoints: int = 3000  # of the moving image, for registration
-    passes: int = 2  # the last ones embed the moving image as the estimate before lays it
+    passes: int = 2  # the last ones embed the second image as the estimate before lays it
     capture_radius_mm: float = 15.0  # around that estimate
     # An embedding changes slowly from place to place: none leads by much, and many are needed.
     match: MatchConfig = field(
@@ -58,7 +67,7 @@ def find_landmarks(
 
     Args:
         from_volume: image in which the points are known.
-        to_volume: image in which they are sought. Oriented alike to within about 30 degrees, as
+        to_volume: image in which they are sought. Oriented alike to within about 40 degrees, as
             images with a true patient orientation are.
         points: ``[N, 3]`` RAS mm in ``from_volume``: landmarks, or centres of lesions to follow.
         model: the bundled one when missing.
@@ -73,8 +82,40 @@ def find_landmarks(
     """
     model, config = model or UniversalModel.load(), config or LandmarkConfig()
     check_inside(from_volume, points)
-    here, there = model.embed(from_volume), model.embed(to_volume)
-    return locate_points(here, there, points, method=method, config=config)
+    return embedded_pair(model.embed(from_volume), to_volume, model, config).locate(points, method)
+
+
+def embedded_pair(
+    here: Embedding,
+    to_volume: Volume,
+    model: UniversalModel,
+    config: LandmarkConfig | None = None,
+    there: Embedding | None = None,
+) -> EmbeddedPair:
+    """Both images embedded in one orientation, whatever the pose of the second.
+
+    Embeddings of a turned image are not those of the image, turned: what the two images tell of
+    their pose is used to embed the second anew as it then lies.
+
+    Args:
+        here: the image in which points are known.
+        to_volume: the image in which they are sought.
+        model: embeds it.
+        config: ``passes`` is how often the second image is embedded at most.
+        there: its embedding as it is, where that is known already.
+
+    Raises:
+        InputError: the image is constant.
+    """
+    config = config or LandmarkConfig()
+    pair = EmbeddedPair(here, there or model.embed(to_volume), config)
+    for _ in range(config.passes - 1):
+        pose = pair.pose()
+        if pose is None or rotation_angle_deg(pose) < SETTLED_DEG:
+            break
+        laid = pose @ pair.T_here_there
+        pair = EmbeddedPair(here, model.embed(to_volume.moved(laid)), config, laid)
+    return pair
 
 
 def locate_points(
@@ -107,12 +148,27 @@ class EmbeddedPair:
 
     Attributes:
         here: the image in which points are known.
-        there: the image in which they are sought.
+        there: the image in which they are sought, embedded as ``T_here_there`` lays it.
+        T_here_there: rigid, 4x4, RAS mm, from the second image to the first; results are given in
+            the second image's own pose.
     """
 
     here: Embedding
     there: Embedding
     config: LandmarkConfig = field(default_factory=LandmarkConfig)
+    T_here_there: Matrix = field(default_factory=lambda: np.eye(4))
+
+    def pose(self) -> Matrix | None:
+        """Rigid 4x4 that lays the second image, as it was embedded, on the first; None where the
+        images do not tell."""
+        coarse = self._survey.coarse
+        if coarse is None:
+            return None
+        onto = coarse.cpu().double().numpy()  # from the first image to the second
+        rotation = nearest_rotation(onto)
+        middle = self._survey.pairs.here.double().mean(0).cpu().numpy()
+        there = onto[:3, :3] @ middle + onto[:3, 3]
+        return invert(from_parts(rotation, there - rotation @ middle))
 
     @cached_property
     def _here(self) -> Described:
@@ -132,13 +188,15 @@ class EmbeddedPair:
         points = points.to(self.here.fine.device, torch.float32)
         described, spacing = vectors(self.here, points, self.config), self.here.spacing_mm
         if method == "nearest":
-            return nearest(points, described, self._here, self._there, spacing)
-        if method != "fixed_point":
+            found = nearest(points, described, self._here, self._there, spacing)
+        elif method == "fixed_point":
+            settings = self.config.fixed_point
+            found = fixed_point(
+                points, described, self._here, self._there, settings, spacing, self._survey
+            )
+        else:
             raise InputError(f"method {method!r} is unknown; use fixed_point or nearest")
-        settings = self.config.fixed_point
-        return fixed_point(
-            points, described, self._here, self._there, settings, spacing, self._survey
-        )
+        return found._replace(points=apply(invert(self.T_here_there), found.points))
 
     def similarity_map(self, point: torch.Tensor) -> Volume:
         """See the function of the same name."""
@@ -146,7 +204,7 @@ class EmbeddedPair:
         (wanted,) = vectors(self.here, point, self.config)
         array = torch.zeros(self.there.filled.shape, device=self.there.fine.device)
         array[self.there.filled] = (self._there.descriptors @ wanted).float()
-        return Volume(array, self.there.affine(2))
+        return Volume(array, self.there.affine(2)).moved(invert(self.T_here_there))
 
 
 def check_inside(volume: Volume, points: torch.Tensor) -> None:
