@@ -82,19 +82,10 @@ class FeatureMetricConfig:
 
 @dataclass(frozen=True)
 class TrustConfig:
-    """When a result is believed. Each limit is where its evidence is worth one half."""
+    """How evidence for a result is gathered, and the model that judges it."""
 
-    min_confidence: float = 0.8
-    min_chance_ratio: float = 1.5  # inliers over what chance reaches (its mean + 2 deviations)
-    min_score_ratio: float = 1.1  # score of the descriptor field over that of any other place
-    rival_searches: int = 1  # for that other place
-    min_mind_margin: float = 0.01  # mean cosine of self-similarities over that 4 mm beside
-    min_lc2_margin: float = 0.1  # share of the iUS that LC2 explains here but not 4 mm beside
-    min_coincidence: float = 2.8  # product of these two, each over its limit
-    max_agreement_mm: float = 2.5  # between transforms from disjoint halves of the matches
-    min_spread_mm: float = 5.0  # second standard deviation of the inlier cloud
-    max_predicted_tre_mm: float = 4.0
-    steepness: float = 6.0  # log-odds gained per doubling beyond a limit
+    model: str | None = None  # file of `confidence.TrustModel`; the bundled one when missing
+    rival_searches: int = 1  # for another place that fits as well
     chance_repeats: int = 3
     splits: int = 3  # pairs of disjoint halves
     hypotheses: int = 3000  # of each re-estimation

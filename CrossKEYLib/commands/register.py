@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from ..registration.pipeline import Registration
 
 
+VERDICTS = {
+    "accepted": "accepted",
+    "doubtful": "DOUBTFUL, look at it before use",
+    "refused": "REFUSED, do not use",
+}
+
+
 class Kind(str, Enum):
     """Of transform."""
 
@@ -42,7 +49,7 @@ class Kind(str, Enum):
 def register(
     mri: Annotated[Path, typer.Option(help="MRI: file or DICOM folder.")],
     ius: Annotated[Path, typer.Option(help="Reconstructed 3D ultrasound: file or DICOM folder.")],
-    output: Annotated[Path, typer.Option(help="Transform to write, .tfm; not when refused.")],
+    output: Annotated[Path, typer.Option(help="Transform to write, .tfm; only when accepted.")],
     model: Annotated[
         Path | None, typer.Option(help="Model of this patient; the general one when missing.")
     ] = None,
@@ -56,6 +63,13 @@ def register(
     figures: Annotated[
         Path | None, typer.Option(help="Folder for pictures; made when missing.")
     ] = None,
+    allow_doubtful: Annotated[
+        bool,
+        typer.Option(
+            "--allow-doubtful",
+            help="Write the transform of a doubtful result too; look at it before use.",
+        ),
+    ] = False,
     series: Series = None,
     frame: Frame = None,
     orientation: Orientation = None,
@@ -64,7 +78,7 @@ def register(
     threads: Threads = None,
     as_json: Json = False,
 ) -> int:
-    """Register an ultrasound to its MRI. Exit status 3 when the result cannot be trusted."""
+    """Register an ultrasound to its MRI. Exit status 3 when the result is doubtful or refused."""
     from ..config import RegisterConfig
     from ..formats import outputs
     from ..formats.transforms import read_transform
@@ -72,6 +86,7 @@ def register(
     from ..models.patient import Model
     from ..registration.pipeline import register as run
     from ..runtime.progress import display
+    from ..trust.confidence import DOUBTFUL
 
     outputs.check_file(output, (".tfm", ".txt"))
     outputs.check_file(report, (".json",))
@@ -93,7 +108,8 @@ def register(
             progress=shown.stage,
         )
         shown.stage("writing")
-        written = _write(result, output, report, figures, (fixed, moving), start)
+        usable = bool(result) or (allow_doubtful and result.trust.verdict == DOUBTFUL)
+        written = _write(result, usable, output, report, figures, (fixed, moving), start)
     if as_json:
         say_json(result.report())
     else:
@@ -122,20 +138,22 @@ def demo(
 
 def _write(
     result: Registration,
+    usable: bool,
     output: Path,
     report: Path | None,
     folder: Path | None,
     pair: tuple[Volume, Volume],
     before: Matrix | None,
 ) -> list[Path]:
-    """Everything that was asked for, together; returns the files."""
+    """Everything that was asked for, together, the transform only if ``usable``; returns the
+    files."""
     from ..formats.atomic import write_json
     from ..formats.outputs import together
     from ..formats.transforms import write_transform
 
     written = []
     with together() as stage:
-        if result and result.matrix is not None:
+        if usable and result.matrix is not None:
             write_transform(result.matrix, stage(output))
             written.append(output)
         if report is not None:
@@ -147,7 +165,7 @@ def _write(
             for name, figure in figures.of_registration(result, *pair, before).items():
                 figures.save(figure, stage(folder / name))
                 written.append(folder / name)
-    if not result:
+    if not usable:
         # An older transform of that name would pass for the result of this run.
         try:
             output.unlink(missing_ok=True)
@@ -160,12 +178,11 @@ def _write(
 
 def _tell(result: Registration, written: list[Path]) -> None:
     report = result.report()
-    verdict = "accepted" if result else "REFUSED, do not use"
-    say(f"{verdict}: confidence {report['confidence']:.2f}")
+    say(f"{VERDICTS[report['verdict']]}: confidence {report['confidence']:.2f}")
     for reason in report["reasons"]:
         say(f"  {reason}")
     if report["predicted_tre_mm"] is not None:
-        say(f"predicted target registration error {report['predicted_tre_mm']:.1f} mm")
+        say(f"target registration error: most likely below {report['predicted_tre_mm']:.1f} mm")
     say(
         f"{report['n_inliers']} of {report['n_matches']} matches agree; "
         f"{report['seconds']['total']:.1f} s on {report['device']}"
@@ -175,7 +192,7 @@ def _tell(result: Registration, written: list[Path]) -> None:
 
 
 def _tell_demo(done: Demo, output: Path) -> None:
-    verdict = "accepted" if done.result else "REFUSED"
+    verdict = VERDICTS[done.result.trust.verdict]
     say(f"target registration error before  {float(done.before_mm.mean()):5.1f} mm")
     if done.after_mm is not None:
         say(f"target registration error after   {float(done.after_mm.mean()):5.1f} mm")

@@ -178,8 +178,7 @@ def line(outcome: dict[str, Any]) -> str:
     text += "no transform" if outcome["matrix_ras"] is None else ""
     text += f"TRE {tre:.2f} mm" if tre is not None else ""
     if "confidence" in outcome:
-        verdict = "accepted" if outcome["accepted"] else "refused"
-        text += f" confidence {outcome['confidence']:.2f}, {verdict}"
+        text += f" confidence {outcome['confidence']:.2f}, {outcome['verdict']}"
     return f"{text}, {outcome['seconds']:.1f} s"
 
 
@@ -191,7 +190,7 @@ def _ours(
     device = next(model.encoder.parameters()).device
     result = register(pair[0].to(device), pair[1].to(device), model, seed=seed)
     report = result.report()
-    kept = ("accepted", "reasons", "confidence", "predicted_tre_mm", "n_keypoints_mri")
+    kept = ("verdict", "accepted", "reasons", "confidence", "predicted_tre_mm", "n_keypoints_mri")
     kept += ("n_keypoints_ius", "n_matches", "n_inliers", "trust", "device", "model", "version")
     figures = {key: report[key] for key in kept}
     figures["matching_score"] = report["n_matches"] / max(report["n_keypoints_mri"], 1)

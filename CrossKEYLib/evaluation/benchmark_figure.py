@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .benchmark import METHODS, OURS
-from .calibration import SUCCESS_MM, calibrate, is_right, wilson
+from .calibration import RIGHT_MM, SUCCESS_MM, calibrate, succeeded, wilson
 from .cases import FOREIGN
 
 Outcome = dict[str, Any]
@@ -51,7 +51,7 @@ def _capture(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         for place, level in enumerate(levels):
             part = [o for o in outcomes if (o["method"], o["level"]) == (method, level)]
             if part:
-                hits = sum(map(is_right, part))
+                hits = sum(map(succeeded, part))
                 shares.append(hits / len(part))
                 ranges.append(wilson(hits, len(part)))
                 places.append(place + 0.08 * (n - (len(methods) - 1) / 2))  # bars side by side
@@ -101,7 +101,7 @@ def _reliability(axes: Axes, outcomes: Sequence[Outcome]) -> None:
             axes.errorbar(b.confidence, b.right, bars, color=COLOURS[OURS], marker="o", capsize=3)
             axes.annotate(str(b.count), (b.confidence, b.right), (6, 4), textcoords="offset points")
     axes.set(xlim=(-0.05, 1.08), ylim=(-0.05, 1.08), title=title)  # counts beside the points
-    axes.set(xlabel="confidence", ylabel=f"share within {SUCCESS_MM:g} mm (95 % interval)")
+    axes.set(xlabel="confidence", ylabel=f"share within {RIGHT_MM:g} mm (95 % interval)")
 
 
 def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:

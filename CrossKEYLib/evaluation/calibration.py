@@ -1,28 +1,26 @@
 """Does the confidence say how often results are right, and the predicted error how wrong they are?
 
 Pure functions of what a benchmark wrote. A result is right when its mean target registration
-error (TRE) is within `SUCCESS_MM`; on a pair that does not belong together none is.
+error (TRE) is within `RIGHT_MM`; on a pair that does not belong together none is. A registration
+has succeeded within `SUCCESS_MM`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
 
-from ..config import TrustConfig
-from ..trust.confidence import confidence_of, reasons_against
+from ..trust.confidence import ACCEPTED, RIGHT_MM, TrustModel
 
 SUCCESS_MM = 3.0
 BINS = 5  # of confidence, equally wide; more would hold next to nothing each
 Z95 = 1.96  # standard deviations of a 95 % interval
-STEEPNESS = (1.0, 32.0)  # looked at
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,12 @@ def calibrate(outcomes: Sequence[dict[str, Any]]) -> Calibration | None:
 
 
 def is_right(outcome: dict[str, Any]) -> bool:
-    """Whether the transform found may be used."""
+    """Whether the transform found lies where it belongs."""
+    return outcome["tre_mm"] is not None and outcome["tre_mm"] <= RIGHT_MM
+
+
+def succeeded(outcome: dict[str, Any]) -> bool:
+    """Whether the transform found is as near as the tables of success ask for."""
     return outcome["tre_mm"] is not None and outcome["tre_mm"] <= SUCCESS_MM
 
 
@@ -132,47 +135,26 @@ def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: in
     return sum(b.count * abs(b.confidence - b.right) for b in found) / max(total, 1)
 
 
-def fitted_steepness(outcomes: Sequence[dict[str, Any]], trust: TrustConfig) -> float:
-    """The `TrustConfig.steepness` that makes what outcomes turned out to be most likely.
-
-    One number for all questions, so that limits, and which results are refused for one of them,
-    stay as they are (temperature scaling; Guo et al., ICML 2017). Where all right results lie on
-    one side and all wrong ones on the other, any confidence would be too small; targets are
-    therefore kept off 0 and 1 by what so few results allow to say (Platt 1999).
-
-    Args:
-        outcomes: of our own method, right and wrong ones.
-        trust: the limits.
-    """
-    numbers = [_evidence(o) for o in outcomes]
-    right = np.array([is_right(o) for o in outcomes])
-    count = int(right.sum())
-    target = np.where(right, (count + 1) / (count + 2), 1 / (len(right) - count + 2))
-
-    def surprise(steepness: float) -> float:
-        settings = replace(trust, steepness=steepness)
-        said = np.array([confidence_of(one, settings) for one in numbers]).clip(1e-9, 1 - 1e-9)
-        return float(-(target * np.log(said) + (1 - target) * np.log(1 - said)).mean())
-
-    found: Any = minimize_scalar(surprise, bounds=STEEPNESS, method="bounded")
-    return float(found.x)
-
-
-def judged_anew(outcome: dict[str, Any], trust: TrustConfig) -> dict[str, Any]:
+def judged_anew(outcome: dict[str, Any], model: TrustModel) -> dict[str, Any]:
     """An outcome of our own method with the confidence and the verdict that its evidence has under
-    other settings of the trust; what was found stays."""
-    numbers = _evidence(outcome)
-    confidence = confidence_of(numbers, trust)
-    reasons = reasons_against(numbers, confidence, outcome["n_matches"], trust)
-    judged = {"confidence": confidence, "accepted": not reasons, "reasons": reasons}
-    return outcome | judged
+    another model of the trust; what was found stays."""
+    numbers = evidence_of(outcome["trust"])
+    confidence = model.confidence(numbers)
+    verdict = model.verdict(confidence)
+    return outcome | {
+        "confidence": confidence,
+        "verdict": verdict,
+        "accepted": verdict == ACCEPTED,
+        "reasons": model.reasons(numbers),
+        "predicted_tre_mm": model.error_factor * numbers["raw_error_mm"],
+    }
 
 
-def _evidence(outcome: dict[str, Any]) -> dict[str, float]:
-    """The numbers behind a confidence; what was not finite, and not written, fails its limit."""
-    worst = {"agreement_mm": math.inf, "predicted_tre_mm": math.inf}
-    written = outcome["trust"].items()
-    return {name: worst.get(name, 0.0) if value is None else value for name, value in written}
+def evidence_of(written: dict[str, float | None]) -> dict[str, float]:
+    """The numbers behind a confidence, as `Registration.report` writes them; what was not finite,
+    and not written, counts as the worst."""
+    worst = {"agreement_mm": math.inf, "raw_error_mm": math.inf}
+    return {k: worst.get(k, 0.0) if value is None else value for k, value in written.items()}
 
 
 def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -> float:

@@ -90,6 +90,7 @@ class Registration:
             if isinstance(v, float)
         }
         return {
+            "verdict": trust.verdict,
             "accepted": trust.accepted,
             "reasons": trust.reasons,
             "confidence": trust.confidence,

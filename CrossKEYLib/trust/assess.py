@@ -21,7 +21,7 @@ from ..errors import EstimationError
 from ..estimation import DescriptorScore, RigidResult, estimate_rigid, locate
 from ..estimation.ransac import MIN_INLIERS, independence
 from ..geometry.transform import Matrix, apply, perturbations_about, rms_displacement_mm
-from .confidence import confidence_of, reasons_against
+from .confidence import ACCEPTED, REFUSED, TrustModel
 
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
 _WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
@@ -54,11 +54,13 @@ class Trust:
             no start, from disjoint halves of the matches; infinite if most halves gave none.
         deformation_mm: RMS of what neighbouring matches deviate in common from the transform:
             the tissue has changed shape, or the images show different anatomy.
-        predicted_tre_mm: expected target registration error, mean over the field of view: noise
-            of the fit, half the disagreement of halves, and deformation, in quadrature.
-        confidence: 0 to 1.
-        accepted: whether the transform may be used.
-        reasons: why not, in plain sentences; empty when accepted.
+        raw_error_mm: mean over the field of view of what noise of the fit, half the disagreement of
+            halves, and deformation leave, in quadrature.
+        predicted_tre_mm: the mean error over the field of view is at most this in 90 % of right
+            results: the raw error, scaled by what validation pairs showed (conformal prediction).
+        confidence: 0 to 1, see `confidence.TrustModel`.
+        verdict: "accepted"; "doubtful", to be used only when a person has looked at it; "refused".
+        reasons: why it is not accepted, in plain sentences; empty when it is.
     """
 
     n_inliers: int
@@ -73,10 +75,16 @@ class Trust:
     inlier_rms_mm: float
     agreement_mm: float
     deformation_mm: float
+    raw_error_mm: float
     predicted_tre_mm: float
     confidence: float
-    accepted: bool
+    verdict: str
     reasons: list[str]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the transform may be used without a second look."""
+        return self.verdict == ACCEPTED
 
 
 def assess(
@@ -99,7 +107,7 @@ def assess(
         result: what ``estimate_rigid`` made of them.
         fov_points: ``[P, 3]`` RAS mm on the moving side, samples of the field of view.
         config: the settings of that estimation.
-        trust: limits and repeats.
+        trust: repeats, and the model that judges.
         generator: the same state gives the same verdict.
         descriptor_score: of both images, when it took part in the estimation. The score that
             the transform reaches then takes the place of the inliers in the comparison with
@@ -131,7 +139,8 @@ def assess(
     spread = _spread(moving_in, weights)
     deformation = _deformation(result.matrix, points_fixed, points_moving, config)
     noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
-    predicted = math.hypot(noise, agreement / 2, deformation)
+    raw_error = math.hypot(noise, agreement / 2, deformation)
+    model = TrustModel.load(trust.model)
     numbers = {
         "n_inliers": result.n_inliers,
         "independent_inliers": worth,
@@ -145,11 +154,16 @@ def assess(
         "inlier_rms_mm": result.rms_mm,
         "agreement_mm": agreement,
         "deformation_mm": deformation,
-        "predicted_tre_mm": predicted,
+        "raw_error_mm": raw_error,
+        "predicted_tre_mm": model.error_factor * raw_error,
     }
-    confidence = confidence_of(numbers, trust)
-    reasons = reasons_against(numbers, confidence, len(points_fixed), trust)
-    return Trust(**numbers, confidence=confidence, accepted=not reasons, reasons=reasons)
+    confidence = model.confidence(numbers)
+    return Trust(
+        **numbers,
+        confidence=confidence,
+        verdict=model.verdict(confidence),
+        reasons=model.reasons(numbers),
+    )
 
 
 def _check_fov(fov_points: torch.Tensor) -> None:
@@ -162,8 +176,8 @@ def _check_fov(fov_points: torch.Tensor) -> None:
 
 def _refused(reason: str) -> Trust:
     nan, inf = math.nan, math.inf
-    nothing = (0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, 0.0)
-    return Trust(*nothing, accepted=False, reasons=[reason])
+    nothing = (0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, inf, 0.0)
+    return Trust(*nothing, verdict=REFUSED, reasons=[reason])
 
 
 def _blocks(

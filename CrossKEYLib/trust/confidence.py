@@ -1,115 +1,169 @@
-"""Figures -> confidence: numbers against limits, and in words which of them fail.
+"""Evidence -> confidence -> verdict: one calibrated model in place of limits set by hand.
 
-The confidence is the product of one logistic curve per question in the logarithm of number over
-limit. Each curve passes one half at its limit, so strong evidence on one question never outweighs
-missing evidence on another. The two questions to the images are asked together as well: what lies
-on its likeness in another brain passes both narrowly, what lies in its own place passes at least
-one of them clearly. The limits were set on ultrasound against another patient's MRI and on
-simulated pairs; how steep the curves are follows from what results turned out to be
-(`evaluation.calibration`, docs/trust.md).
+A logistic regression on a few transformed numbers. Every weight is positive, so more evidence never
+lowers the confidence. Numbers outside the range that the model was fitted on are clipped to it, so
+nothing is extrapolated. Weights, ranges and limits lie in ``Resources/Models/trust.json``, which
+the study ``trust_fit`` writes; how it was fitted is told in docs/trust.md.
+
+The confidence is the probability that the transform is right, within `RIGHT_MM` on average over the
+ultrasound, if right and wrong results were equally frequent.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 from scipy.special import expit
 
-from ..config import TrustConfig
+from ..errors import InputError
+from ..runtime.resources import resource
 
-_UNSEEN = "Too little of the ultrasound lies on the MRI to compare the two images."
+ACCEPTED, DOUBTFUL, REFUSED = "accepted", "doubtful", "refused"
+RIGHT_MM = 5.0
+MOST_REASONS = 3
+_TELLING = 0.15  # share of what is missing that makes a number worth mentioning
+_LEAST_MISSING = 0.1  # log-odds, likewise
+_SMALLEST, _LARGEST = 1e-2, 1e2  # of numbers whose logarithm counts
+_WEIGHTS = "Models/trust.json"
 
 
-def margins_of(numbers: Mapping[str, float], trust: TrustConfig) -> dict[str, float]:
-    """Each number over its limit, or the limit over it where it must be small; passed from 1 on.
+def _log(value: float) -> float:
+    """Kept finite."""
+    return math.log(min(max(value, _SMALLEST), _LARGEST))
 
-    Args:
-        numbers: `trust.Trust` by the names of its fields.
-        trust: the limits.
+
+# Evidence by the names of `trust.Trust`, transformed so that larger is better.
+FEATURES: dict[str, Callable[[Mapping[str, float]], float]] = {
+    "chance_ratio": lambda n: _log(n["chance_ratio"]),
+    "score_ratio": lambda n: _log(n["score_ratio"]),
+    "mind_margin": lambda n: n["mind_margin"],
+    "lc2_margin": lambda n: n["lc2_margin"],
+    "agreement_mm": lambda n: -_log(n["agreement_mm"]),
+    "spread_mm": lambda n: _log(n["spread_mm"]),
+    "raw_error_mm": lambda n: -_log(n["raw_error_mm"]),
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One number's part in the model.
+
+    Attributes:
+        weight: log-odds per unit of the transformed number; not negative.
+        low, high: range of the transformed number that counts. Half of the right results reach
+            ``high``; more is no reason to overlook what is missing elsewhere.
     """
+
+    weight: float
+    low: float
+    high: float
+
+    def of(self, value: float) -> float:
+        """The transformed number, clipped; the lowest for NaN."""
+        return self.low if math.isnan(value) else min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class TrustModel:
+    """The fitted model.
+
+    Attributes:
+        bias: log-odds where all terms are zero.
+        terms: by the names of `FEATURES`.
+        accepted_from, doubtful_from: confidences from which a result is accepted, or doubtful.
+        error_factor: the true error is at most this many times the raw estimate in 90 % of right
+            results.
+        made_by: the command, the encoder's weights and the pairs that it was fitted on.
+    """
+
+    bias: float
+    terms: Mapping[str, Term]
+    accepted_from: float
+    doubtful_from: float
+    error_factor: float
+    made_by: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str | PathLike[str] | None = None) -> TrustModel:
+        """The bundled one, or one from a file that the fit wrote.
+
+        Raises:
+            InputError: the file cannot be read or is no such model.
+        """
+        return _load(resource(_WEIGHTS) if path is None else Path(path))
+
+    def confidence(self, numbers: Mapping[str, float]) -> float:
+        """0 to 1, from numbers by the names of `trust.Trust`."""
+        return float(expit(self.bias + sum(self.parts(numbers).values())))
+
+    def parts(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """What each number adds to the log-odds."""
+        return {k: t.weight * t.of(FEATURES[k](numbers)) for k, t in self.terms.items()}
+
+    def verdict(self, confidence: float) -> str:
+        """`ACCEPTED`, `DOUBTFUL` or `REFUSED`."""
+        if confidence >= self.accepted_from:
+            return ACCEPTED
+        return DOUBTFUL if confidence >= self.doubtful_from else REFUSED
+
+    def reasons(self, numbers: Mapping[str, float]) -> list[str]:
+        """Why a result is not accepted: what is weaker than in half of the right results, the
+        weakest first, in plain sentences; empty when it is accepted."""
+        confidence = self.confidence(numbers)
+        if self.verdict(confidence) == ACCEPTED:
+            return []
+        parts = self.parts(numbers)
+        missing = {k: t.weight * t.high - parts[k] for k, t in self.terms.items()}
+        least = max(_TELLING * sum(missing.values()), _LEAST_MISSING)
+        weak = sorted((k for k, gap in missing.items() if gap > least), key=lambda k: -missing[k])
+        said = [_sentence(name, numbers) for name in weak[:MOST_REASONS]]
+        return list(dict.fromkeys(said)) or [
+            f"All checks together give a confidence of {confidence:.2f}; "
+            f"{self.accepted_from:.2f} is needed."
+        ]
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path) -> TrustModel:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["terms"] = {name: Term(**term) for name, term in values["terms"].items()}
+        model = TrustModel(**values)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a model of the trust; run the study trust_fit again"
+        ) from error
+    unknown = sorted(set(model.terms) - set(FEATURES))
+    if unknown or any(not term.weight >= 0 for term in model.terms.values()):
+        raise InputError(f"{path}: expected weights >= 0 of {sorted(FEATURES)}; fit it again")
+    return model
+
+
+def _sentence(name: str, numbers: Mapping[str, float]) -> str:
+    """What is weak about one number, for a surgeon."""
+    value = numbers[name]
+    if name in ("mind_margin", "lc2_margin") and value <= -1:
+        return "Too little of the ultrasound lies on the MRI to compare the two images."
+    if name == "chance_ratio":
+        count = numbers["independent_inliers"]
+        chance = count / max(value, _SMALLEST)
+        return f"Too few matches agree ({count:.0f}; chance alone gives {chance:.0f})."
+    if name == "agreement_mm" and math.isinf(value):
+        return "Two halves of the matches do not lead to the same position."
     return {
-        "chance_ratio": numbers["chance_ratio"] / trust.min_chance_ratio,
-        "score_ratio": numbers["score_ratio"] / trust.min_score_ratio,
-        "mind_margin": numbers["mind_margin"] / trust.min_mind_margin,
-        "lc2_margin": numbers["lc2_margin"] / trust.min_lc2_margin,
-        "coincidence": coincidence(numbers, trust) / trust.min_coincidence,
-        "agreement_mm": trust.max_agreement_mm / max(numbers["agreement_mm"], 1e-6),
-        "spread_mm": numbers["spread_mm"] / trust.min_spread_mm,
-        "predicted_tre_mm": trust.max_predicted_tre_mm / max(numbers["predicted_tre_mm"], 1e-6),
-    }
-
-
-def coincidence(numbers: Mapping[str, float], trust: TrustConfig) -> float:
-    """Both leads of the images, each over its own limit, multiplied; infinite if not asked.
-    Arguments as in `margins_of`."""
-    mind = max(numbers["mind_margin"] / trust.min_mind_margin, 1e-6)
-    return mind * max(numbers["lc2_margin"] / trust.min_lc2_margin, 1e-6)
-
-
-def confidence_of(numbers: Mapping[str, float], trust: TrustConfig) -> float:
-    """0 to 1; arguments as in `margins_of`."""
-    margins = margins_of(numbers, trust).values()
-    return math.prod(float(expit(trust.steepness * math.log2(max(m, 1e-6)))) for m in margins)
-
-
-def reasons_against(
-    numbers: Mapping[str, float], confidence: float, n_matches: int, trust: TrustConfig
-) -> list[str]:
-    """A sentence for each limit that is not kept, in the order of `margins_of`."""
-    margins = margins_of(numbers, trust)
-    worth = numbers["independent_inliers"]
-    sentences = {
-        "chance_ratio": (
-            f"Counting close neighbours once, only {worth:.0f} of {n_matches} matches agree on one "
-            f"position; chance alone can reach {worth / max(numbers['chance_ratio'], 1e-6):.0f}."
-        ),
-        "score_ratio": (
-            f"Laid so, the images agree only {numbers['score_ratio']:.2f} times as well as in the "
-            f"best other place; at least {trust.min_score_ratio:.2f} times is needed."
-        ),
-        "mind_margin": _unless_unseen(
-            numbers["mind_margin"],
-            "A few mm beside, the tissue of both images fits as well as here or nearly so: the "
-            f"lead is {numbers['mind_margin']:.4f}, at least {trust.min_mind_margin:.4f} is "
-            "needed.",
-        ),
-        "lc2_margin": _unless_unseen(
-            numbers["lc2_margin"],
-            "The MRI explains what is bright in the ultrasound hardly better here than a few mm "
-            f"beside: by {100 * numbers['lc2_margin']:.0f} %, at least "
-            f"{100 * trust.min_lc2_margin:.0f} % is needed.",
-        ),
-        "coincidence": (
-            "Both images fit better here than a few mm beside, but no better than on a like place "
-            f"of another brain: {coincidence(numbers, trust):.1f} times what each lead needs "
-            f"alone, at least {trust.min_coincidence:.1f} times is needed."
-        ),
-        "agreement_mm": (
-            f"Two halves of the matches put the ultrasound {numbers['agreement_mm']:.1f} mm apart; "
-            f"at most {trust.max_agreement_mm:.1f} mm is acceptable."
-        ),
-        "spread_mm": (
-            f"The matches that agree lie too close together ({numbers['spread_mm']:.1f} mm, at "
-            f"least {trust.min_spread_mm:.1f} mm is needed), so the rotation is uncertain."
-        ),
-        "predicted_tre_mm": (
-            f"The expected error over the ultrasound is {numbers['predicted_tre_mm']:.1f} mm; "
-            f"at most {trust.max_predicted_tre_mm:.1f} mm is acceptable."
-        ),
-    }
-    failed = [name for name, margin in margins.items() if not margin >= 1]
-    if "mind_margin" in failed or "lc2_margin" in failed:  # these say what is amiss with the images
-        failed = [name for name in failed if name != "coincidence"]
-    reasons = list(dict.fromkeys(sentences[name] for name in failed))  # unseen: said once
-    if not reasons and confidence < trust.min_confidence:
-        reasons.append(
-            f"Every single check is passed only narrowly: confidence {confidence:.2f}, "
-            f"at least {trust.min_confidence:.2f} is needed."
-        )
-    return reasons
-
-
-def _unless_unseen(lead: float, reason: str) -> str:
-    """The reason why a lead of the images is too small, or that it could not be told."""
-    return _UNSEEN if lead <= -1 else reason
+        "score_ratio": f"Another position fits nearly as well or better (ratio {value:.2f}).",
+        "mind_margin": "The anatomy fits no better here than a few millimetres beside.",
+        "lc2_margin": "The MRI explains the bright structures in the ultrasound hardly better here "
+        "than a few millimetres beside.",
+        "agreement_mm": f"Two halves of the matches lead to positions {value:.1f} mm apart.",
+        "spread_mm": f"The matches that agree lie too close together ({value:.1f} mm), "
+        "so the rotation is uncertain.",
+        "raw_error_mm": f"The matches scatter: the expected error is {value:.1f} mm.",
+    }[name]

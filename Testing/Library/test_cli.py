@@ -128,6 +128,7 @@ def test_refusal_as_a_process(tmp_path, files):
     report = json.loads(done.stdout)
     assert report == json.loads((tmp_path / "out.json").read_text())
     assert report["accepted"] is False
+    assert report["verdict"] == "refused"
     assert report["reasons"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.nii.gz", "out.json", "start.tfm"]
     assert ball.shape == (44, 44, 44)
@@ -172,6 +173,30 @@ def test_accepted_registration(registering, tmp_path, capsys):
         "overlay.png",
     ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "out.json", "out.tfm"]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_doubtful_registration_is_written_only_when_allowed(
+    registering, tmp_path, capsys, allowed
+):
+    arguments = [*map(str, registering(outcome(doubtful=True)))]
+    (tmp_path / "out.tfm").write_text("of an earlier run")
+    assert cli.main(["register", *arguments, *(["--allow-doubtful"] if allowed else [])]) == 3
+    said = capsys.readouterr().out
+    assert "DOUBTFUL, look at it before use: confidence 0.97" in said
+    assert "Too few matches agree." in said
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert (report["verdict"], report["accepted"]) == ("doubtful", False)
+    assert (tmp_path / "out.tfm").exists() is allowed
+    if allowed:
+        np.testing.assert_allclose(read_transform(tmp_path / "out.tfm"), TRUTH, atol=1e-9)
+
+
+def test_what_is_refused_is_not_written_even_when_doubt_is_allowed(registering, tmp_path):
+    arguments = [*map(str, registering(outcome(accepted=False)))]
+    assert cli.main(["register", *arguments, "--allow-doubtful"]) == 3
+    assert not (tmp_path / "out.tfm").exists()
+    assert json.loads((tmp_path / "out.json").read_text())["verdict"] == "refused"
 
 
 def test_refused_without_any_transform(registering, tmp_path, capsys):

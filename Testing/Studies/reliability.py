@@ -1,13 +1,12 @@
 """Does the confidence mean what it says, over several benchmarks together?
 
     python -m Testing.Studies.reliability OUT/outcomes.json [OUT2/outcomes.json ...] \
-        --figure reliability.png [--fit OUT3/outcomes.json ...] [--anew]
+        --figure reliability.png [--anew]
 
 Pools what `crosskey benchmark` wrote for real, simulated, emptied, mirrored and foreign pairs: one
 curve of reliability, the calibration error, both ways to be wrong, and the predicted against the
-true error.
-With ``--fit`` it also tells how steep the confidence should be, by other outcomes than those; with
-``--anew`` all are judged by the limits of now, where they were registered under others.
+true error. With ``--anew`` all are judged by the present model of the trust, where they were
+registered under another.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from CrossKEYLib.config import TrustConfig
 from CrossKEYLib.evaluation import benchmark_figure, calibration
 from CrossKEYLib.evaluation.benchmark import OURS, read_outcomes
 from CrossKEYLib.evaluation.cases import EMPTIED, FOREIGN, MIRRORED
 from CrossKEYLib.formats.atomic import whole
+from CrossKEYLib.trust.confidence import TrustModel
 
 
 def table(outcomes: Sequence[dict]) -> str:
@@ -61,19 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="reliability", description=__doc__)
     parser.add_argument("outcomes", type=Path, nargs="+", help="outcomes.json of benchmarks")
     parser.add_argument("--figure", type=Path, help="picture to write, .png")
-    parser.add_argument("--fit", type=Path, nargs="+", help="outcomes.json to fit steepness to")
-    parser.add_argument("--anew", action="store_true", help="judge by the limits of now")
+    parser.add_argument("--anew", action="store_true", help="judge by the present model")
     args = parser.parse_args(arguments)
     ours = _ours(args.outcomes)
     if args.anew:
-        ours = [calibration.judged_anew(o, TrustConfig()) for o in ours]
+        ours = [calibration.judged_anew(o, TrustModel.load()) for o in ours]
     if args.figure is not None:
         with whole(args.figure) as temporary:
             benchmark_figure.calibration(ours).savefig(temporary, dpi=130)
     print(table(ours))
-    if args.fit is not None:
-        steepness = calibration.fitted_steepness(_ours(args.fit), TrustConfig())
-        print(f"\nsteepness fitted to the other outcomes: {steepness:.1f}")
 
 
 def _ours(files: Sequence[Path]) -> list[dict]:

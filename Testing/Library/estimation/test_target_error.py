@@ -41,7 +41,7 @@ def test_landmark_fit_finds_the_rigid_transform():
 
 def result_with(fixed: torch.Tensor, moving: torch.Tensor, rows: list[list[int]]) -> Registration:
     none = torch.zeros(0, 2)
-    trust = Trust(0, *[0.0] * 13, accepted=False, reasons=[])
+    trust = Trust(0, *[0.0] * 14, verdict="refused", reasons=[])
     indices = torch.tensor(rows, dtype=torch.long).reshape(-1, 2)
     return Registration(
         None,

@@ -8,20 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from CrossKEYLib.config import TrustConfig
 from CrossKEYLib.evaluation.calibration import (
-    _evidence,
     calibrate,
     coverage,
+    evidence_of,
     expected_calibration_error,
-    fitted_steepness,
     judged_anew,
     rank_correlation,
     reliability,
     table,
     wilson,
 )
-from CrossKEYLib.trust.confidence import confidence_of
+from CrossKEYLib.trust.confidence import TrustModel
 
 
 def test_a_calibrated_confidence_has_no_error():
@@ -103,60 +101,36 @@ def test_without_our_own_outcomes_there_is_nothing_to_calibrate():
     assert calibrate([{"kind": "real", "tre_mm": 1.0}]) is None
 
 
-def judged(margin: float, right: bool) -> dict:
-    """An outcome all of whose evidence lies ``margin`` times beyond its limit, both images together
-    as well: where the intensity passes, it does so by as much as they need together."""
-    limits = TrustConfig()
-    return ours("real" if right else "foreign", 1.0 if right else None, 0.5) | {
-        "trust": {
-            "independent_inliers": 50.0,
-            "chance_ratio": margin * limits.min_chance_ratio,
-            "score_ratio": margin * limits.min_score_ratio,
-            "mind_margin": margin * limits.min_mind_margin,
-            "lc2_margin": (margin if margin < 1 else limits.min_coincidence)
-            * limits.min_lc2_margin,
-            "agreement_mm": limits.max_agreement_mm / margin,
-            "spread_mm": margin * limits.min_spread_mm,
-            "predicted_tre_mm": limits.max_predicted_tre_mm / margin,
-        }
-    }
+EVIDENCE = {
+    "independent_inliers": 20.0,
+    "chance_ratio": 5.0,
+    "score_ratio": 2.0,
+    "mind_margin": 0.03,
+    "lc2_margin": 0.4,
+    "agreement_mm": 0.5,
+    "spread_mm": 14.0,
+    "raw_error_mm": 1.0,
+}
 
 
-def test_outcomes_are_judged_anew_by_other_limits():
-    narrow = judged(1.2, True) | {"n_matches": 500}
-    strict, lenient = (
-        judged_anew(narrow, replace(TrustConfig(), steepness=steep)) for steep in (2.0, 20.0)
-    )
-    assert (strict["accepted"], lenient["accepted"]) == (False, True)
-    assert strict["confidence"] < 0.5 < lenient["confidence"]
-    assert "passed only narrowly" in strict["reasons"][0]
-    assert lenient["reasons"] == []
-    lost = judged(0.5, False) | {"n_matches": 3}
-    lost["trust"] |= {"agreement_mm": None, "predicted_tre_mm": None}
-    found = judged_anew(lost, TrustConfig())
-    assert (found["accepted"], found["tre_mm"]) == (False, None)
-    assert found["confidence"] < 1e-6
-    assert len(found["reasons"]) == 7
-
-
-def test_steepness_is_what_makes_the_outcomes_likely():
-    """Nine of ten right where all evidence is twice the limit: there the confidence is 0.9."""
-    outcomes = [judged(2.0, n % 10 > 0) for n in range(1000)]
-    found = fitted_steepness(outcomes, TrustConfig())
-    assert confidence_of(outcomes[0]["trust"], TrustConfig(steepness=found)) == pytest.approx(
-        0.9, abs=2e-3
-    )
-
-
-def test_what_is_told_apart_entirely_has_a_steepness_that_grows_with_its_number():
-    few, many = (
-        fitted_steepness([judged(1.5, True), judged(0.7, False)] * n, TrustConfig())
-        for n in (3, 300)
-    )
-    assert 1 < few < many < 32
+def test_outcomes_are_judged_anew_by_another_model():
+    clear = ours("real", 1.0, 0.2) | {"trust": EVIDENCE}
+    model = TrustModel.load()
+    strict = judged_anew(clear, replace(model, accepted_from=1.0, doubtful_from=0.5))
+    lenient = judged_anew(clear, replace(model, accepted_from=0.5))
+    assert (strict["verdict"], strict["accepted"]) == ("doubtful", False)
+    assert (lenient["verdict"], lenient["accepted"]) == ("accepted", True)
+    assert strict["confidence"] == lenient["confidence"] > 0.8
+    assert strict["reasons"]
+    assert not lenient["reasons"]
+    assert strict["tre_mm"] == 1.0
+    assert strict["predicted_tre_mm"] == pytest.approx(model.error_factor)
 
 
 def test_evidence_that_was_not_finite_counts_against():
-    missing = judged(2.0, False)
-    missing["trust"] |= {"agreement_mm": None, "chance_ratio": None}
-    assert confidence_of(_evidence(missing), TrustConfig()) < 1e-6
+    model = TrustModel.load()
+    missing = EVIDENCE | {"agreement_mm": None, "chance_ratio": None, "raw_error_mm": None}
+    known = evidence_of(missing)
+    assert known["agreement_mm"] == known["raw_error_mm"] == math.inf
+    assert known["chance_ratio"] == 0
+    assert model.confidence(known) < model.confidence(EVIDENCE) - 0.1

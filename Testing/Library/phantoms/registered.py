@@ -25,7 +25,7 @@ def pair() -> tuple[Volume, Volume]:
     return mri, mri.replaced(mri.array * ball).moved(transform.invert(TRUTH))
 
 
-def outcome(accepted: bool = True, found: bool = True) -> Registration:
+def outcome(accepted: bool = True, found: bool = True, doubtful: bool = False) -> Registration:
     """What registering `pair` might return; two of three matches are right."""
     ius = pair()[1]
     generator = torch.Generator().manual_seed(0)
@@ -46,10 +46,11 @@ def outcome(accepted: bool = True, found: bool = True) -> Registration:
         inlier_rms_mm=0.0,
         agreement_mm=0.5 if found else float("inf"),
         deformation_mm=0.1,
-        predicted_tre_mm=0.6 if found else float("nan"),
+        raw_error_mm=0.4 if found else float("inf"),
+        predicted_tre_mm=0.6 if found else float("inf"),
         confidence=0.97 if accepted else 0.1,
-        accepted=accepted,
-        reasons=[] if accepted else ["Too few matches agree."],
+        verdict="doubtful" if doubtful else "accepted" if accepted else "refused",
+        reasons=[] if accepted and not doubtful else ["Too few matches agree."],
     )
     return Registration(
         TRUTH if found else None,
