@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from CrossKEYLib.config import RegisterConfig
+from CrossKEYLib.estimation import DescriptorScore
 from CrossKEYLib.estimation.target_error import landmark_fit, target_errors
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.transform import Matrix
@@ -54,9 +55,7 @@ class Recorder(_Pipeline):
         """Judge another ``T_fixed_moving`` of a pair, with the iUS described as it lies then and
         refined from there."""
         moving, matches = self._matched(candidate.pair, transform.nearest_rotation(matrix))
-        score = type(candidate.descriptor_score)(
-            candidate.pair.target.grid, moving.points, moving.descriptors
-        )
+        score = DescriptorScore(candidate.pair.target.grid, moving.points, moving.descriptors)
         other = replace(
             candidate, moving=moving, matches=matches, descriptor_score=score, seen=None
         )
