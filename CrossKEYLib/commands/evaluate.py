@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def evaluate(
     landmarks: Annotated[
         list[Path],
-        typer.Option(help="Landmark pairs: .tag, .csv (MRI, then iUS) or two .mrk.json (twice)."),
+        typer.Option(help="Pairs: .tag or .csv; or MRI points, then iUS: .mrk.json, .fcsv, .csv."),
     ],
     report: Annotated[Path | None, typer.Option(help="Report of register, .json.")] = None,
     transform: Annotated[Path | None, typer.Option(help="Transform from iUS to MRI, .tfm.")] = None,

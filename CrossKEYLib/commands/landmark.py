@@ -43,7 +43,7 @@ def landmark(
     to_image: Annotated[
         Path, typer.Option("--to", help="Image to find them in: another time, contrast or patient.")
     ],
-    points: Annotated[Path, typer.Option(help="Points in the first image, .mrk.json.")],
+    points: Annotated[Path, typer.Option(help="Points in it: .mrk.json, .fcsv or .csv.")],
     output: Annotated[Path, typer.Option(help="Point list to write, .mrk.json.")],
     model: Annotated[
         Path | None, typer.Option(help="Universal embedding; the bundled one when missing.")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..errors import InputError
 from ..keypoints.keypoints import Keypoints
 from .atomic import write_json
+from .point_tables import read_csv, read_tag, read_text
 from .transforms import from_lps
 
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"
     "Resources/Schema/markups-schema-v1.0.3.json#"
 )
-PAIR_FILES = ".tag, .csv (six columns: MRI, then iUS), one or two .mrk.json (MRI first)"
+PAIR_FILES = ".tag, .csv (MRI, then iUS), or two point lists, MRI first: .mrk.json, .fcsv, .csv"
+TABLES = (".csv", ".fcsv")
 
 Path_ = str | os.PathLike[str]
 
@@ -30,9 +30,10 @@ def read_landmark_pairs(paths: Path_ | Sequence[Path_]) -> tuple[torch.Tensor, t
     """Read corresponding points of MRI and iUS.
 
     Args:
-        paths: one MNI ``.tag`` file of two volumes or one ``.csv``, columns 1-3 MRI and 4-6 iUS;
-            two ``.mrk.json``, MRI first; or one ``.mrk.json`` with two lists, MRI first. Markups
-            are paired by label where both sides have the same unique ones, else by order.
+        paths: one MNI ``.tag`` file of two volumes; one ``.csv`` of pairs, by its header or with
+            columns 1-3 MRI and 4-6 iUS; one ``.mrk.json`` with two lists, MRI first; or two files
+            with a point list each, MRI first. Lists are paired by label where both sides have the
+            same unique ones, else by order.
 
     Returns:
         ``(points_mri [N, 3], points_ius [N, 3])``, float32, RAS mm.
@@ -43,33 +44,47 @@ def read_landmark_pairs(paths: Path_ | Sequence[Path_]) -> tuple[torch.Tensor, t
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     files = [Path(path) for path in given]
     names = [file.name.lower() for file in files]
-    if len(files) == 1 and names[0].endswith(".tag"):
-        table = _tag_rows(files[0])
-    elif len(files) == 1 and names[0].endswith(".csv"):
-        table = _csv_rows(files[0])
-    elif len(files) in (1, 2) and all(name.endswith(".json") for name in names):
-        return _markup_pairs(files)
-    else:
-        shown = ", ".join(map(str, files)) or "nothing"
-        raise InputError(f"landmarks: expected {PAIR_FILES}; got {shown}")
-    if not table:
-        raise InputError(f"{files[0]}: holds no landmark pairs; export them again")
-    pairs = torch.tensor(table, dtype=torch.float32)
-    return pairs[:, :3].contiguous(), pairs[:, 3:].contiguous()
+    if len(files) == 1 and names[0].endswith((".tag", ".csv")):
+        table = read_tag(files[0]) if names[0].endswith(".tag") else read_csv(files[0])
+        if not len(table.rows):
+            raise InputError(f"{files[0]}: holds no landmark pairs; export them again")
+        if table.rows.shape[1] != 6:
+            raise InputError(f"{files[0]}: points of one image; give two files, MRI first")
+        pairs = torch.tensor(table.rows, dtype=torch.float32)
+        return pairs[:, :3].contiguous(), pairs[:, 3:].contiguous()
+    if len(files) == 1 and names[0].endswith(".json"):
+        lists = _markup_lists(files[0])
+        if len(lists) != 2:
+            raise InputError(
+                f"{files[0]}: expected two point lists, got {len(lists)}; "
+                "give two .mrk.json files, MRI first"
+            )
+        fixed, moving = (_point_list(markup, files[0]) for markup in lists)
+        return _paired(fixed, moving, files[0])
+    if len(files) == 2 and all(name.endswith((".json", *TABLES)) for name in names):
+        return _paired(read_markups(files[0]), read_markups(files[1]), files[1])
+    shown = ", ".join(map(str, files)) or "nothing"
+    raise InputError(f"landmarks: expected {PAIR_FILES}; got {shown}")
 
 
 def read_markups(path: Path_) -> tuple[torch.Tensor, list[str]]:
-    """Read the first point list of a Slicer markups file, in either coordinate system.
+    """Read a point list: the first one of a Slicer markups file, an ``.fcsv``, or a table.
 
     Returns:
         ``(points [N, 3], labels)``, float32 RAS mm; points that were never placed are left out.
 
     Raises:
-        InputError: missing file, no markups file, or no placed point in it.
+        InputError: missing file, no point list, or no placed point in it.
     """
     path = Path(path)
-    points, labels = _point_list(_markup_lists(path)[0], path)
-    return points, labels
+    if not path.name.lower().endswith(TABLES):
+        return _point_list(_markup_lists(path)[0], path)
+    table = read_csv(path)
+    if not len(table.rows):
+        raise InputError(f"{path}: holds no readable points; place points and save it again")
+    if table.rows.shape[1] != 3:
+        raise InputError(f"{path}: expected one point list with a header, such as label,r,a,s")
+    return torch.tensor(table.rows, dtype=torch.float32), table.labels
 
 
 def write_markups(
@@ -118,69 +133,13 @@ def write_markups(
     write_json({"@schema": SCHEMA, "markups": [markup | {"display": display}]}, path)
 
 
-def _tag_rows(path: Path) -> list[list[float]]:
-    """The point pairs of an MNI tag file; weights and names behind the numbers are ignored."""
-    text = _text(path)
-    if "MNI Tag Point File" not in text or not (begin := re.search(r"Points\s*=", text)):
-        raise InputError(f"{path}: not an MNI tag file; check the name or export it again")
-    volumes = re.search(r"Volumes\s*=\s*(\d+)", text)
-    if not volumes or volumes[1] != "2":
-        raise InputError(f"{path}: expected points of two volumes; save MRI and iUS points as one")
-    first = text[: begin.end()].count("\n") + 1
-    rows = []
-    for offset, line in enumerate(text[begin.end() :].split("\n")):
-        line = line.split("%")[0]
-        if row := line.split(";")[0].split():
-            rows.append(_six(row[:6], path, first + offset))
-        if ";" in line:
-            break
-    return rows
-
-
-def _csv_rows(path: Path) -> list[list[float]]:
-    rows = []
-    lines = enumerate(_text(path).splitlines(), 1)
-    filled = [(n, line) for n, line in lines if line.strip() and not line.startswith("#")]
-    for position, (number, line) in enumerate(filled):
-        cells = [cell.strip() for cell in re.split(r"[,;\t]", line.strip())]
-        if position == 0 and not any(_is_number(cell) for cell in cells):
-            continue  # a header
-        rows.append(_six(cells, path, number))
-    return rows
-
-
-def _six(cells: list[str], path: Path, line: int) -> list[float]:
-    if len(cells) != 6 or not all(_is_number(cell) for cell in cells):
-        raise InputError(
-            f"{path}, line {line}: expected six numbers (MRI x y z, iUS x y z, RAS mm); "
-            "correct the line"
-        )
-    return [float(cell) for cell in cells]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return bool(np.isfinite(float(cell)))
-    except ValueError:
-        return False
-
-
-def _markup_pairs(files: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
-    if len(files) == 2:
-        lists = [_markup_lists(file)[0] for file in files]
-    else:
-        lists = _markup_lists(files[0])
-        if len(lists) != 2:
-            raise InputError(
-                f"{files[0]}: expected two point lists, got {len(lists)}; "
-                "give two .mrk.json files, MRI first"
-            )
-    (mri, names_mri), (ius, names_ius) = (
-        _point_list(markup, file) for markup, file in zip(lists, [files[0], files[-1]], strict=True)
-    )
+def _paired(
+    fixed: tuple[torch.Tensor, list[str]], moving: tuple[torch.Tensor, list[str]], path: Path
+) -> tuple[torch.Tensor, torch.Tensor]:
+    (mri, names_mri), (ius, names_ius) = fixed, moving
     if len(mri) != len(ius):
         raise InputError(
-            f"{files[-1]}: {len(ius)} iUS points for {len(mri)} MRI points; place the missing ones"
+            f"{path}: {len(ius)} iUS points for {len(mri)} MRI points; place the missing ones"
         )
     if set(names_mri) == set(names_ius) and len(set(names_mri)) == len(mri):
         ius = ius[[names_ius.index(name) for name in names_mri]]
@@ -189,7 +148,7 @@ def _markup_pairs(files: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _markup_lists(path: Path) -> list[dict[str, Any]]:
     try:
-        lists = json.loads(_text(path))["markups"]
+        lists = json.loads(read_text(path))["markups"]
         if lists and all(isinstance(markup["controlPoints"], list) for markup in lists):
             return lists
     except (ValueError, KeyError, TypeError):
@@ -217,12 +176,3 @@ def _point_list(markup: dict[str, Any], path: Path) -> tuple[torch.Tensor, list[
     if not readable:
         raise InputError(f"{path}: holds no readable points; place points and save it again")
     return from_lps(points) if system == "LPS" else points, [label for label, _ in placed]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from CrossKEYLib.errors import InputError
+from CrossKEYLib.errors import InputError, InputWarning
 from CrossKEYLib.formats.landmarks import read_landmark_pairs, read_markups, write_markups
 from CrossKEYLib.keypoints.keypoints import Keypoints
 
@@ -53,7 +53,7 @@ def test_case24_starts_as_published():
     assert (mri - ius).norm(dim=1).mean().item() == pytest.approx(1.10, abs=0.005)
 
 
-@pytest.mark.parametrize("header", ["", "r,a,s,r2,a2,s2\n", "\ufeffx,y,z,u,v,w\n# comment\n"])
+@pytest.mark.parametrize("header", ["", "r,a,s,r2,a2,s2\n", "\ufeffx,y,z,x,y,z\n# comment\n"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_csv(tmp_path, header, separator):
     rows = [separator.join(f"{x:g}" for x in row) for row in torch.cat([MRI, IUS], 1).tolist()]
@@ -91,7 +91,7 @@ def test_one_markups_file_with_two_lists(tmp_path):
         ("p.tag", TAG.replace("-7 8", "-7 nan"), "line 8: expected six numbers"),
         ("p.csv", "1,2,3,4,5,6\n1,2,3,4,5\n", "line 2: expected six numbers"),
         ("p.csv", "1,2,3,4,5,6\n1,2,3,4,5,inf\n", "line 2: expected six numbers"),
-        ("p.csv", "a,b,c,d,e,f\n", "holds no landmark pairs"),
+        ("p.csv", "x,y,z,x,y,z\n", "holds no landmark pairs"),
         ("p.csv", "", "holds no landmark pairs"),
         ("p.mrk.json", "{", "not a Slicer markups file"),
         ("p.mrk.json", "[]", "not a Slicer markups file"),
@@ -162,3 +162,118 @@ def test_bad_markups_are_not_written(tmp_path):
     with pytest.raises(InputError, match="NaN or infinite"):
         write_markups(MRI * torch.nan, tmp_path / "a.mrk.json")
     assert not list(tmp_path.iterdir())
+
+
+ROWS = torch.cat([MRI, IUS], 1)
+
+
+def table(path: Path, header: str, columns: list[int], signs: tuple[int, ...] = (1,) * 6) -> Path:
+    """Pairs with their columns in another order and with other signs."""
+    rows = (ROWS * torch.tensor(signs))[:, columns].tolist()
+    text = "\n".join([header, *(",".join(f"{x:.9g}" for x in row) for row in rows)])
+    path.write_text(text + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "signs"),
+    [
+        ("mri_r,mri_a,mri_s,ius_r,ius_a,ius_s", [0, 1, 2, 3, 4, 5], (1,) * 6),
+        ("us_x,us_y,us_z,mri_x,mri_y,mri_z", [3, 4, 5, 0, 1, 2], (1,) * 6),
+        ("usX,usY,usZ,mrX,mrY,mrZ", [3, 4, 5, 0, 1, 2], (1,) * 6),
+        ("x_moving,x_fixed,y_moving,y_fixed,z_moving,z_fixed", [3, 0, 4, 1, 5, 2], (1,) * 6),
+        ("mri_l,mri_p,mri_s,ius_l,ius_p,ius_s", [0, 1, 2, 3, 4, 5], (-1, -1, 1) * 2),
+        (
+            "MRI X (LPS),MRI Y (LPS),MRI Z (LPS),US R,US A,US S",
+            [0, 1, 2, 3, 4, 5],
+            (-1, -1, 1, 1, 1, 1),
+        ),
+        ("s,a,r,s,a,r", [2, 1, 0, 5, 4, 3], (1,) * 6),
+        ("# CoordinateSystem = LPS\nx,y,z,x.1,y.1,z.1", [0, 1, 2, 3, 4, 5], (-1, -1, 1) * 2),
+        ("# CoordinateSystem = LPS", [0, 1, 2, 3, 4, 5], (-1, -1, 1) * 2),
+        ("landmark_x,landmark_y,landmark_z,us_x,us_y,us_z", [0, 1, 2, 3, 4, 5], (1,) * 6),
+    ],
+)
+def test_headers_are_honoured(tmp_path, header, columns, signs):
+    check_pairs(table(tmp_path / "p.csv", header, columns, signs))
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ("mri_x,mri_y,mri_z,mri_x,mri_y,mri_z", "6 columns of the MRI and 0 of the ultrasound"),
+        (
+            "mri_x,mri_x,mri_z,us_x,us_y,us_z",
+            "its header names no three axes (mri_x, mri_x, mri_z)",
+        ),
+        ("mri_r,mri_l,mri_s,us_x,us_y,us_z", "no three axes"),
+        ("mri_r_lps,mri_a,mri_s,us_x,us_y,us_z", "contradicts itself (r in lps)"),
+        ("mri_x,mri_y,us_x,us_y,name,label", "names 4 columns of coordinates"),
+        ("# CoordinateSystem = IJK\nx,y,z,x,y,z", "expected RAS or LPS, got coordinate system IJK"),
+    ],
+)
+def test_headers_that_contradict_themselves_are_refused(tmp_path, header, text):
+    assert text in refused(table(tmp_path / "p.csv", header, list(range(6))))
+
+
+def test_a_header_that_is_not_understood_is_told(tmp_path):
+    path = table(tmp_path / "p.csv", "alpha,beta,gamma,delta,epsilon,zeta", list(range(6)))
+    with pytest.warns(InputWarning, match=r"not understood \(alpha, beta.* MRI R A S, iUS R A S"):
+        check_pairs(path)
+
+
+def test_labels_and_decimal_commas(tmp_path):
+    path = tmp_path / "p.csv"
+    rows = [["name;mri x;mri y;mri z;us x;us y;us z"]]
+    rows += [[f'"left; one";{";".join(f"{x:g}" for x in row)}'] for row in ROWS.tolist()]
+    path.write_text("\n".join(row[0] for row in rows).replace(".", ","))
+    check_pairs(path)
+
+
+def test_semicolons_and_comments_in_the_names_of_a_tag_file(tmp_path):
+    path = tmp_path / "p.tag"
+    path.write_text(TAG.replace('3.5 ""', '3.5 "sulcus; left 50 % in"'))
+    check_pairs(path)
+
+
+FCSV = """# Markups fiducial file version = 4.11
+# CoordinateSystem = {system}
+# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID
+"""
+
+
+@pytest.mark.parametrize(("system", "signs"), [("0", 1), ("RAS", 1), ("1", -1), ("LPS", -1)])
+def test_fcsv(tmp_path, system, signs):
+    files = []
+    for name, points, order in (("mri", MRI, [0, 1, 2]), ("ius", IUS, [2, 0, 1])):
+        rows = [
+            f'{n},{signs * r:.9g},{signs * a:.9g},{s:.9g},0,0,0,1,1,1,0,"P, {n}",,vtk'
+            for n, (r, a, s) in zip(order, points[order].tolist(), strict=True)
+        ]
+        files.append(tmp_path / f"{name}.fcsv")
+        files[-1].write_text(FCSV.format(system=system) + "\n".join(rows) + "\n")
+    check_pairs(files)
+    points, labels = read_markups(files[0])
+    assert torch.equal(points, MRI)
+    assert labels == ["P, 0", "P, 1", "P, 2"]
+    files[0].write_text(files[0].read_text().replace(f"= {system}\n", "= 2\n"))
+    assert "got coordinate system 2" in refused(files)
+
+
+@pytest.mark.parametrize(("axes", "signs"), [("r,a,s", 1), ("l,p,s", -1)])
+def test_table_of_slicers_markups_module(tmp_path, axes, signs):
+    header = f"label,{axes},defined,selected,visible,locked,description"
+    files = []
+    for name, points in (("mri", MRI), ("ius", IUS)):
+        rows = [
+            f"F-{n},{signs * r:.9g},{signs * a:.9g},{s:.9g},1,1,1,0,"
+            for n, (r, a, s) in enumerate(points.tolist())
+        ]
+        rows.insert(1, "F-9,0,0,0,0,1,1,0,never placed")
+        files.append(tmp_path / f"{name}.csv")
+        files[-1].write_text("\n".join([header, *rows]) + "\n")
+    check_pairs(files)
+    assert "points of one image; give two files, MRI first" in refused(files[0])
+    files[1].unlink()
+    write_markups(IUS, files[1].with_suffix(".mrk.json"))
+    check_pairs([files[0], files[1].with_suffix(".mrk.json")])
