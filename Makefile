@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check release-check assets figures-check case24 benchmark general clean
+.PHONY: demo test check release-check assets figures-check case24 benchmark general gpu speed clean
 
 demo: $(READY)
 	$(BIN)/crosskey demo --output demo-output
@@ -52,6 +52,18 @@ case24: $(READY)
 benchmark: $(READY)
 	$(BIN)/crosskey benchmark --case $(CASE24) --methods crosskey,mi,elastix,ants,lc2,mind \
 	  --seeds 5 --output benchmark-output
+
+# On a machine with a CUDA device and torch, within ten minutes: the tests marked gpu, then the table
+# in gpu-output; without a GPU the same on the processor
+gpu: $(READY)
+	$(BIN)/python -m pytest -q -m gpu Testing/Library
+	$(BIN)/python -m Testing.Studies.gpu --output gpu-output
+
+# The table of docs/speed.md, on a machine that does nothing else
+HEAD ?= ../shared/data/heads/philips-enh/T1.nii.gz
+speed: $(READY)
+	$(BIN)/python -m Testing.Studies.speed --mri $(CASE24)/Case24_FLAIR_in_USgrid.nii.gz \
+	  --ius $(CASE24)/Case24_US_before.nii.gz --head $(HEAD) --output speed-output
 
 # The bundled general model: goes on from that of version 0.1 (commit 07c0183, which says how it was
 # made) on all training heads, 90 minutes of one core. Repeated, it goes on where it was interrupted.
