@@ -26,9 +26,9 @@ if importlib.util.find_spec("CrossKEYLib") is None:
     sys.path.append(str(HERE.parent))
 
 from CrossKEYSlicer.logic import CrossKEYLogic  # noqa: E402
+from CrossKEYSlicer.panel.widget import CrossKEYWidget  # noqa: E402
 from CrossKEYSlicer.samples import register_samples  # noqa: E402
 from CrossKEYSlicer.selftest import CrossKEYTest  # noqa: E402
-from CrossKEYSlicer.widget import CrossKEYWidget  # noqa: E402
 
 __all__ = ["CrossKEY", "CrossKEYLogic", "CrossKEYTest", "CrossKEYWidget"]
 

@@ -23,31 +23,18 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import (
-    applied,
-    chain,
-    landmark_results,
-    landmark_search,
-    landmarks,
-    model_store,
-    preview,
-    report,
-    sequence,
-    similarity,
-    standing,
-    training_nodes,
-    views,
-    volumes,
-    words,
-)
-from .follow import ResultFollower
-from .job import Job, new_job
-from .landmark_results import Found
+from . import words
+from .landmarks import landmark_results, landmark_search, similarity, target_error
+from .landmarks.landmark_results import Found
 from .parameters import CrossKEYParameters
 from .problem import Cancelled, Problem
-from .process import WorkerProcess
-from .runner import JobRunner
-from .sequence import SequenceResults
+from .scene import applied, chain, preview, report, standing, training_nodes, views, volumes
+from .work import model_store, sequence
+from .work.follow import ResultFollower
+from .work.job import Job, new_job
+from .work.process import WorkerProcess
+from .work.runner import JobRunner
+from .work.sequence import SequenceResults
 
 # Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
 OVERLAP = 0.5  # share of the ultrasound's box in the MRI's, from which navigation is believed
@@ -243,7 +230,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         parameters = self.parameters
         pair = (mriLandmarks or parameters.mriLandmarks, iusLandmarks or parameters.iusLandmarks)
         correction = applied.in_place(parameters)
-        return landmarks.errors(*pair, parameters.registeredTransform, correction)
+        return target_error.errors(*pair, parameters.registeredTransform, correction)
 
     # For the panel: these return at once
 
@@ -392,6 +379,15 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         """
         volumes.check_pair(self.parameters.mri, self.parameters.ius)
         views.show_beside(self.parameters, beside)
+
+    def showCheckerboard(self, shown: bool) -> None:
+        """The ultrasound in every other cube only, or all of it.
+
+        Raises:
+            Problem: MRI or ultrasound is missing.
+        """
+        volumes.check_pair(self.parameters.mri, self.parameters.ius)
+        views.show_checkerboard(self.parameters, shown)
 
     def outcome(self) -> dict[str, Any]:
         """The last registration's report; empty before the first, and when what was accepted has

@@ -7,7 +7,7 @@ from typing import Annotated
 import slicer
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-DEVICES = ["auto", "cpu", "cuda", "mps"]
+DEVICES = ["auto", "cpu", "cuda", "cuda:1", "cuda:2", "cuda:3", "mps"]
 
 
 @parameterNodeWrapper
@@ -28,6 +28,7 @@ class CrossKEYParameters:
         viewsSetUp: the slice views show a registration; they are not arranged again unasked.
         beside: MRI and ultrasound are shown beside each other, not over each other.
         layoutBefore: the layout of the views before that; 0 for none.
+        checkerboard: the ultrasound is shown in every other cube only.
         fade: opacity of the ultrasound over the MRI.
         keypointsShown, inliersShown, linesShown: which results are drawn.
         mriLandmarks, iusLandmarks: corresponding points, to measure the error.
@@ -39,6 +40,7 @@ class CrossKEYParameters:
         registeredMri, registeredIus, registeredTransform: of the last accepted registration,
             whatever has been chosen since.
         judgedMri, judgedIus: of the last registration, accepted or not.
+        checkerVolume: shows the checkerboard.
         previewVolume, previewTransform: show a doubtful result.
         pending: matrix and matches of that, JSON; empty when nothing waits for a decision.
         affine: stretch and shear, too.
@@ -65,6 +67,7 @@ class CrossKEYParameters:
     viewsSetUp: bool = False
     beside: bool = False
     layoutBefore: int = 0
+    checkerboard: bool = False
     keypointsShown: bool = True
     inliersShown: bool = True
     linesShown: bool = True
@@ -85,6 +88,7 @@ class CrossKEYParameters:
     registeredIus: slicer.vtkMRMLScalarVolumeNode
     registeredTransform: slicer.vtkMRMLLinearTransformNode
     previewVolume: slicer.vtkMRMLScalarVolumeNode
+    checkerVolume: slicer.vtkMRMLScalarVolumeNode
     previewTransform: slicer.vtkMRMLLinearTransformNode
     pending: str = ""
     affine: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from .process import library_folder
+from .work.process import library_folder
 
 NAME = "CrossKEYCase"
 FILES = {  # node name: (file, SHA-256)

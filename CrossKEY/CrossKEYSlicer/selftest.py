@@ -10,10 +10,11 @@ import numpy as np
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
-from . import chain, install
 from .logic import CrossKEYLogic
-from .process import WorkerProcess
+from .panel import install
 from .samples import sample_file, sample_folder
+from .scene import chain
+from .work.process import WorkerProcess
 
 CLOSE_MM = 2.0
 

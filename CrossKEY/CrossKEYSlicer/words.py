@@ -8,7 +8,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from .landmark_results import BAD, CHECK, GOOD, SCORE_LIMIT, SPREAD_LIMIT_MM, Found
+from .landmarks.landmark_results import BAD, CHECK, GOOD, SCORE_LIMIT, SPREAD_LIMIT_MM, Found
 
 GREEN, RED, AMBER, GREY = "#1b7a3a", "#b3261e", "#8a5a00", "#5f6368"
 ON_DARK = {RED: "#ff8a80", AMBER: "#ffc060"}  # for text on a dark window
@@ -62,6 +62,35 @@ def verdict(outcome: dict[str, Any]) -> Saying:
         return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", AMBER)
     title = _("REFUSED: nothing was applied")
     return Saying(f"<b>{title}</b><ul>{reasons}</ul>{matches}", RED)
+
+
+STAGES = {  # of the worker, in words for the one who waits
+    "reading": _("Reading the images"),
+    "keypoints": _("Looking for distinct places in the MRI"),
+    "MRI descriptors": _("Describing the MRI"),
+    "iUS descriptors": _("Describing the ultrasound"),
+    "embedding": _("Describing the anatomy"),
+    "matching": _("Comparing the images"),
+    "estimation": _("Finding the position"),
+    "refinement": _("Improving the position"),
+    "describing the images": _("Describing the images"),
+    "finding the points": _("Finding the points"),
+    "similarity map": _("Comparing every place with the point"),
+    "trust": _("Checking whether the result can be trusted"),
+}
+
+
+def stage(said: str) -> str:
+    """What the worker is doing; as it says it where there are no other words."""
+    return STAGES.get(said, said)
+
+
+def cards(names: list[str]) -> str:
+    """Which device is which graphics card."""
+    if not names:
+        return _("No NVIDIA graphics card was found; cpu works everywhere, mps on Apple silicon.")
+    devices = ["cuda", *(f"cuda:{index}" for index in range(1, len(names)))]
+    return "; ".join(f"{device}: {name}" for device, name in zip(devices, names, strict=True))
 
 
 def report(count: int, without_dicom: str) -> str:

@@ -97,5 +97,6 @@ def random_rigid(
 def arbitrary_rigid(rng: np.random.Generator, translation_mm: float, centre: ArrayLike) -> Matrix:
     """A rotation drawn uniformly from all rotations, with a shift of ``translation_mm``."""
     shift = rng.normal(size=3)
-    rotation = Rotation.random(rng=rng).as_matrix()
+    # As `Rotation.random`, whose argument SciPy has renamed: a normal quaternion has no direction.
+    rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
     return about(centre, rotation, translation_mm * shift / np.linalg.norm(shift))

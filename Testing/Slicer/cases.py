@@ -40,7 +40,7 @@ def pose(turn_deg: float, *shift: float) -> np.ndarray:
 
 
 def transform(scene, name, matrix, *below):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
     chain.set_matrix(node, matrix)
@@ -50,13 +50,13 @@ def transform(scene, name, matrix, *below):
 
 
 def world(node) -> np.ndarray:
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     return chain.between(node.GetParentTransformNode(), None)
 
 
 def names_above(node) -> list[str]:
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     return [parent.GetName() for parent in chain.chain_of(node)]
 

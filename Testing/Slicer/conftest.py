@@ -76,7 +76,7 @@ def wait(app: Any) -> Callable:
 @pytest.fixture
 def worker(scene: Any) -> Iterator[Callable]:
     """Makes fake workers and ends their processes."""
-    from CrossKEYSlicer.process import WorkerProcess
+    from CrossKEYSlicer.work.process import WorkerProcess
 
     made = []
 

@@ -43,7 +43,7 @@ def ijk_to_ras(image):
 def in_world(image, ijk: np.ndarray) -> np.ndarray:
     """Voxel indices ``[..., 3]`` to RAS mm of the world."""
     import slicer
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     own = chain.moved(slicer.util.arrayFromVTKMatrix(ijk_to_ras(image)), ijk)
     return chain.moved(chain.between(image.GetParentTransformNode(), None), own)

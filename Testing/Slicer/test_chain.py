@@ -31,7 +31,7 @@ def test_tracked_ultrasound_and_moved_mri(logic, scene, volumes):
         (tracker, pose(-100, 300, -20, 50)),
         (moved, pose(15, -3, 2, 30)),
     ):
-        from CrossKEYSlicer import chain
+        from CrossKEYSlicer.scene import chain
 
         np.testing.assert_allclose(chain.matrix_of(node), matrix)
 
@@ -57,7 +57,7 @@ def test_second_registration_keeps_the_chain(logic, scene, volumes):
     probe = transform(scene, "probe", pose(40, 5, 6, 7), ius)
     one = logic()
     one.register(mri, ius)
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     chain.set_matrix(probe, pose(-20, 9, 9, 9))
     one.register(mri, ius)
@@ -119,7 +119,7 @@ def test_before_after_and_undo(logic, scene, volumes, tracked):
 
 def test_undo_of_the_second_returns_to_the_first(logic, volumes):
     one = logic()
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     one.register(*volumes)
     chain.set_matrix(one.parameters.transform, pose(5, 1, 1, 1))

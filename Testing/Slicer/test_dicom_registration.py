@@ -16,7 +16,7 @@ def as_from_dicom(node, file, frame, series, patient="P1", study="1.2.3"):
     """Give a node what Slicer gives one that it has read from DICOM, and write the first header."""
     import slicer
     import vtk
-    from CrossKEYSlicer import dicom_registration
+    from CrossKEYSlicer.scene import dicom_registration
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -133,7 +133,7 @@ def test_trackers_and_the_state_shown_play_no_part(panel, scene, from_dicom, wai
 
 
 def test_what_a_person_has_moved_is_what_is_written(panel, from_dicom, wait, tmp_path):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     registered(panel, wait, from_dicom())
     by_hand = pose(3, 1, 0, 0) @ TRUTH
@@ -143,7 +143,7 @@ def test_what_a_person_has_moved_is_what_is_written(panel, from_dicom, wait, tmp
 
 def test_names_with_accents_survive(panel, from_dicom, wait, tmp_path):
     import pydicom
-    from CrossKEYSlicer import dicom_registration
+    from CrossKEYSlicer.scene import dicom_registration
 
     pair = from_dicom()
     header = pydicom.dcmread(tmp_path / "mri.dcm")

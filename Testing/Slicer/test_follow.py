@@ -42,7 +42,7 @@ def settle(app, wait):
 
 @pytest.mark.parametrize("moved", ["probe", "patient", "moved MRI"])
 def test_they_follow_a_transform(panel, scene, volumes, wait, app, moved):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     mri, ius = volumes
     probe = transform(scene, "probe", pose(40, 5, 6, 7), ius)
@@ -117,7 +117,7 @@ def test_no_lines_where_they_cannot_be_right(panel, scene, volumes, wait, app):
 
 
 def test_deleted_lines_do_not_come_back_by_moving(panel, scene, volumes, wait, app):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     registered(panel, wait, volumes)
     p = panel.logic.parameters
@@ -131,7 +131,7 @@ def test_deleted_lines_do_not_come_back_by_moving(panel, scene, volumes, wait, a
 
 def test_a_fast_tracker_does_not_keep_slicer_busy(panel, scene, volumes, wait, app):
     import slicer
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     mri, ius = volumes
     probe = transform(scene, "probe", np.eye(4), ius)
@@ -150,7 +150,7 @@ def test_a_fast_tracker_does_not_keep_slicer_busy(panel, scene, volumes, wait, a
 
 
 def test_they_follow_in_a_scene_that_was_loaded(panel, scene, volumes, wait, app, tmp_path):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     scene.SetURL(str(tmp_path / "scene.mrml"))
     transform(scene, "probe", pose(40, 5, 6, 7), volumes[1])
@@ -164,7 +164,7 @@ def test_they_follow_in_a_scene_that_was_loaded(panel, scene, volumes, wait, app
 
 
 def test_from_the_console_without_a_panel(logic, scene, volumes, wait, app):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     mri, ius = volumes
     probe = transform(scene, "probe", pose(40, 5, 6, 7), ius)

@@ -40,7 +40,7 @@ class Extension:
 
 @pytest.fixture
 def extension(app, monkeypatch):
-    from CrossKEYSlicer import install
+    from CrossKEYSlicer.panel import install
 
     def installed():
         monkeypatch.setattr(install, "installed_torch", lambda: "2.13.0")
@@ -191,7 +191,7 @@ def test_a_failure_is_told(panel, volumes, extension, asked, failure):
     ],
 )
 def test_versions(app, monkeypatch, version, words):
-    from CrossKEYSlicer import install
+    from CrossKEYSlicer.panel import install
 
     monkeypatch.setattr(install, "installed_torch", lambda: version)
     said = install.torch_lacking()
@@ -202,7 +202,7 @@ def test_versions(app, monkeypatch, version, words):
 def test_the_version_comes_from_the_metadata(app):
     import importlib.metadata
 
-    from CrossKEYSlicer import install
+    from CrossKEYSlicer.panel import install
 
     assert install.installed_torch() == importlib.metadata.version("torch")
 
@@ -212,7 +212,7 @@ def test_an_empty_folder_is_no_torch(app, monkeypatch, tmp_path):
     import importlib.metadata
     import importlib.util
 
-    from CrossKEYSlicer import install
+    from CrossKEYSlicer.panel import install
 
     (tmp_path / "torch").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -222,7 +222,7 @@ def test_an_empty_folder_is_no_torch(app, monkeypatch, tmp_path):
 
 
 def test_too_old_is_told_in_the_question(panel, volumes, extension, asked, monkeypatch):
-    from CrossKEYSlicer import install
+    from CrossKEYSlicer.panel import install
 
     monkeypatch.setattr(install, "installed_torch", lambda: "2.2.2")
     choose(panel, *volumes)
@@ -257,7 +257,8 @@ def test_nibabel_is_installed_after_a_question(app, monkeypatch, agreed):
     import importlib.util
 
     import slicer
-    from CrossKEYSlicer import install, problem
+    from CrossKEYSlicer import problem
+    from CrossKEYSlicer.panel import install
 
     installed, questions = [], []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -296,11 +296,13 @@ def test_points_at_the_mouse_pointer_are_none_yet(logic, volumes, points):
 
 
 def test_cancel_is_the_end_of_it(panel, volumes, points, wait, worker):
+    from CrossKEYSlicer import words
+
     panel.logic.worker = worker("slow")
     choose(panel, *volumes, points)
     panel.ui.landmarksAgainCheckBox.click()
     panel.ui.findButton.click()
-    wait(lambda: panel.ui.statusLabel.text == "describing the images")
+    wait(lambda: panel.ui.statusLabel.text == words.STAGES["describing the images"])
     points.AddControlPoint(*inside(volumes[0], 4)[3])
     panel.ui.cancelButton.click()
     pause(0.5)

@@ -103,7 +103,7 @@ def test_deleted_nodes_are_made_again(logic, scene, volumes):
 
 
 def test_many_matches_are_thinned_to_the_best(app):
-    from CrossKEYSlicer import result_nodes
+    from CrossKEYSlicer.scene import result_nodes
 
     count = 2000
     score = np.random.default_rng(0).random(count)

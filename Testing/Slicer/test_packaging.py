@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -42,7 +43,7 @@ def expected() -> set[str]:
     """Every file that a running extension needs, as it lies under the installed folder."""
     needed = set()
     for top in (ROOT / "CrossKEY", ROOT):
-        for pattern in ("CrossKEY.py", "CrossKEYSlicer/*.py", "CrossKEYLib/**/*.py"):
+        for pattern in ("CrossKEY.py", "CrossKEYSlicer/**/*.py", "CrossKEYLib/**/*.py"):
             needed |= {path.relative_to(top).as_posix() for path in top.glob(pattern)}
     for pattern in ("Resources/UI/*", "Resources/Icons/*"):
         module = ROOT / "CrossKEY"
@@ -94,9 +95,9 @@ def copied(folder: Path) -> Path:
 def test_a_forgotten_file_is_noticed(tmp_path):
     source = copied(tmp_path)
     listing = source / "CrossKEY/CMakeLists.txt"
-    listing.write_text(listing.read_text().replace("  CrossKEYSlicer/chain.py\n", ""))
+    listing.write_text(listing.read_text().replace("  CrossKEYSlicer/scene/chain.py\n", ""))
     folder, _ = install(source, tmp_path / "build")
-    assert expected() - files_in(folder) == {"CrossKEYSlicer/chain.py"}
+    assert expected() - files_in(folder) == {"CrossKEYSlicer/scene/chain.py"}
 
 
 def test_the_installed_module_opens(app, installed):
@@ -109,7 +110,8 @@ import host
 from pathlib import Path
 host.start()
 module, panel, window = host.load_module(Path({str(folder / "CrossKEY.py")!r}))
-from CrossKEYSlicer import process, samples
+from CrossKEYSlicer import samples
+from CrossKEYSlicer.work import process
 print(panel.ui.registerButton.text, process.library_folder(), samples.sample_file("MRI"))
 panel.cleanup()
 """
@@ -119,6 +121,27 @@ panel.cleanup()
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()
     assert words == ["Register", str(folder), str(folder / "Resources/SampleData/MRI.nii.gz")]
+
+
+def test_imports_go_from_what_is_seen_to_what_is_computed():
+    """No folder of the module imports one that stands above it, also not inside a function."""
+    folders = ("scene", "landmarks", "work", "", "panel")  # "": what lies beside the folders
+    package = ROOT / "CrossKEY/CrossKEYSlicer"
+    back = []
+    for file in package.rglob("*.py"):
+        folder = file.relative_to(package).parent.as_posix().removeprefix(".")
+        if file.name == "selftest.py":
+            continue  # a test of all of it
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.level == 0:
+                continue
+            if node.level != (2 if folder else 1):
+                continue  # of the same folder
+            named = [node.module.split(".")[0]] if node.module else [n.name for n in node.names]
+            for other in set(named).intersection(folders):
+                if folders.index(other) > folders.index(folder):
+                    back.append(f"{file.name}: {other}")
+    assert back == []
 
 
 def test_pictures_of_the_description_exist(installed):

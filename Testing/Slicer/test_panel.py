@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 
 import numpy as np
+import pytest
 from cases import (
+    ROOT,
     choose,
     landmarks,
     make_volume,
@@ -83,10 +87,12 @@ def test_refusal_is_red_and_gives_reasons(panel, volumes, wait, worker):
 
 
 def test_cancel(panel, volumes, wait, worker):
+    from CrossKEYSlicer import words
+
     panel.logic.worker = worker("slow")
     choose(panel, *volumes)
     panel.ui.registerButton.click()
-    wait(lambda: panel.ui.statusLabel.text == "keypoints")
+    wait(lambda: panel.ui.statusLabel.text == words.STAGES["keypoints"])
     assert panel.ui.cancelButton.visible
     assert panel.ui.progressBar.visible
     assert not panel.ui.registerButton.enabled
@@ -260,11 +266,13 @@ def test_views_are_set_up_once_and_on_request(panel, scene, volumes, wait):
 
 
 def test_selectors_are_locked_while_it_works(panel, volumes, wait, worker):
+    from CrossKEYSlicer import words
+
     selectors = [panel.ui.mriSelector, panel.ui.iusSelector, panel.ui.transformSelector]
     panel.logic.worker = worker("slow")
     choose(panel, *volumes)
     panel.ui.registerButton.click()
-    wait(lambda: panel.ui.statusLabel.text == "keypoints")
+    wait(lambda: panel.ui.statusLabel.text == words.STAGES["keypoints"])
     assert not any(selector.enabled for selector in selectors)
     panel.ui.cancelButton.click()
     assert all(selector.enabled for selector in selectors)
@@ -305,3 +313,37 @@ def test_emphasised_text_follows_the_window(panel):
         panel.ui.statusLabel.setPalette(palette)
         panel.tellProblem("It cannot be done.")
         assert colour in panel.ui.statusLabel.styleSheet
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("print('Card A'); print('Card B')", "cuda: Card A; cuda:1: Card B"),
+        ("raise SystemExit(9)", "No NVIDIA graphics card was found"),
+    ],
+)
+def test_cards_are_named_when_advanced_is_unfolded(panel, wait, printed, shown):
+    panel.cards._command = (sys.executable, "-c", printed)
+    assert panel.ui.cardsLabel.text == ""
+    panel.ui.advancedSection.collapsed = False
+    wait(lambda: shown in panel.ui.cardsLabel.text)
+
+
+def test_a_computer_without_the_tool_for_cards(panel, wait):
+    panel.cards._command = ("/no/such/program",)
+    panel.ui.advancedSection.collapsed = False
+    wait(lambda: "No NVIDIA" in panel.ui.cardsLabel.text)
+
+
+def test_stages_are_told_in_plain_words(panel, volumes, wait, worker):
+    """Every stage of a registration that the library names has words of its own."""
+    source = (ROOT / "CrossKEYLib/registration/pipeline.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'self\.stage\("([^"]+)"\)', source))
+    from CrossKEYSlicer import words
+
+    assert len(named) >= 7
+    assert named <= set(words.STAGES)
+    panel.logic.worker = worker("slow")
+    choose(panel, *volumes)
+    panel.ui.registerButton.click()
+    wait(lambda: "Looking for distinct places" in panel.ui.statusLabel.text)

@@ -45,7 +45,7 @@ def test_written_image_keeps_its_own_coordinates(scene, volumes, tmp_path):
     import numpy as np
     import slicer
     import vtk
-    from CrossKEYSlicer.volumes import write_volume
+    from CrossKEYSlicer.scene.volumes import write_volume
 
     from CrossKEYLib import Volume
 
@@ -82,7 +82,7 @@ def test_death_is_told_and_the_next_request_starts_anew(logic, volumes, app, mod
 
 
 def test_the_launchers_own_line_is_not_what_is_told(app):
-    from CrossKEYSlicer.process import last_words
+    from CrossKEYSlicer.work.process import last_words
 
     log = [
         "  File model.py, line 3",
@@ -96,7 +96,7 @@ def test_the_launchers_own_line_is_not_what_is_told(app):
 
 
 def test_the_worker_has_ended_before_its_files_go(logic, volumes, wait, monkeypatch):
-    from CrossKEYSlicer import job
+    from CrossKEYSlicer.work import job
 
     one, pids = logic("slow"), []
     one.parameters.mri, one.parameters.ius = volumes
@@ -124,7 +124,7 @@ def test_killed_from_outside(logic, volumes, wait):
 def test_missing_program(scene, volumes):
     from CrossKEYSlicer.logic import CrossKEYLogic
     from CrossKEYSlicer.problem import Problem
-    from CrossKEYSlicer.process import WorkerProcess
+    from CrossKEYSlicer.work.process import WorkerProcess
 
     one = CrossKEYLogic(WorkerProcess(["/no/such/program"]))
     with pytest.raises(Problem, match="ended unexpectedly"):
@@ -166,7 +166,7 @@ def test_only_one_at_a_time(logic, volumes, wait):
 
 
 def test_the_real_command_finds_the_library(scene):
-    from CrossKEYSlicer import process
+    from CrossKEYSlicer.work import process
 
     assert process.worker_command()[0] == sys.executable
     assert os.path.isfile(os.path.join(process.library_folder(), "CrossKEYLib", "worker.py"))

@@ -48,8 +48,8 @@ def test_real_preparation_and_answering_meanwhile(tests, scene, app, capsys):
     """A short preparation on a block of the bundled MRI."""
     import slicer
     from CrossKEYSlicer.logic import CrossKEYLogic
-    from CrossKEYSlicer.process import WorkerProcess
     from CrossKEYSlicer.selftest import load_volume
+    from CrossKEYSlicer.work.process import WorkerProcess
 
     mri, ticks = load_volume("MRI"), Ticks()
     slicer.util.updateVolumeFromArray(mri, slicer.util.arrayFromVolume(mri)[60:140, 60:160, 40:140])
@@ -73,8 +73,8 @@ def test_real_landmarks_in_another_contrast(app, scene, capsys):
     """A block of the bundled MRI, and a bent copy of opposite contrast; the second time quick."""
     import slicer
     from CrossKEYSlicer.logic import CrossKEYLogic
-    from CrossKEYSlicer.process import WorkerProcess
     from CrossKEYSlicer.selftest import load_volume
+    from CrossKEYSlicer.work.process import WorkerProcess
 
     mri = load_volume("MRI")
     slicer.util.updateVolumeFromArray(mri, slicer.util.arrayFromVolume(mri)[30:130, 40:160, 30:130])

@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_written_to(panel, volumes, wait, tmp_path):
 
 
 def test_pictures_go_into_the_page(app):
-    from CrossKEYSlicer import report
+    from CrossKEYSlicer.scene import report
 
     told = {
         "accepted": True,

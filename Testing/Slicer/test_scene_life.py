@@ -66,7 +66,7 @@ def test_a_panel_that_was_closed_is_tied_to_nothing(panel, scene, app):
 
 def test_a_panel_in_a_window_of_its_own(scene, volumes, worker, wait):
     """As a developer makes one: ``CrossKEYWidget()``."""
-    from CrossKEYSlicer.widget import CrossKEYWidget
+    from CrossKEYSlicer.panel.widget import CrossKEYWidget
 
     panel = CrossKEYWidget()
     panel.logic.worker = worker()
@@ -81,10 +81,12 @@ def test_a_panel_in_a_window_of_its_own(scene, volumes, worker, wait):
 
 
 def test_scene_closed_in_the_middle(panel, scene, volumes, wait, worker, app):
+    from CrossKEYSlicer import words
+
     panel.logic.worker = worker("slow")
     choose(panel, *volumes)
     panel.ui.registerButton.click()
-    wait(lambda: panel.ui.statusLabel.text == "keypoints")
+    wait(lambda: panel.ui.statusLabel.text == words.STAGES["keypoints"])
     job = panel.logic.job
     scene.Clear(0)
     assert job.state == "cancelled"
@@ -173,7 +175,7 @@ def test_ending_the_application_ends_the_worker(app):
 def test_the_lines_of_the_readme_work_as_written(scene, volumes, worker, monkeypatch, capsys):
     import re
 
-    from CrossKEYSlicer import runner
+    from CrossKEYSlicer.work import runner
 
     monkeypatch.setattr(runner, "shared_worker", worker)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)

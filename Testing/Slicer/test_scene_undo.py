@@ -93,7 +93,7 @@ def test_choices_survive_with_the_parameters_undone_as_well(panel, scene, volume
 
 def test_undoing_the_second_registration_shows_the_first(panel, scene, volumes, wait, undoable):
     """The transform has its former matrix again: that is "before", and the panel says so."""
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     _mri, ius = volumes
     undoable(PLACED)

@@ -56,7 +56,7 @@ def test_every_item_gets_a_row_and_a_transform(panel, swept):
 
 def test_each_item_is_sent_as_it_is(logic, swept):
     """The worker sees the voxels of each item, not three times the first."""
-    from CrossKEYSlicer import volumes
+    from CrossKEYSlicer.scene import volumes
 
     one, prints = logic(), []
     ask = one.worker.ask

@@ -20,7 +20,7 @@ def colour(panel) -> str:
 
 def by_hand(panel) -> np.ndarray:
     """Move the ultrasound's transform as a person does; the matrix that it has then."""
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     node = panel.logic.parameters.registeredTransform
     matrix = pose(5, 1, 2, 3) @ chain.matrix_of(node)
@@ -62,7 +62,7 @@ def test_other_voxels_make_it_amber(panel, volumes, wait, which):
 
 
 def test_a_move_by_hand_makes_it_amber_and_moving_back_green(panel, volumes, wait):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     registered(panel, wait, volumes)
     node = panel.logic.parameters.registeredTransform
@@ -76,7 +76,7 @@ def test_a_move_by_hand_makes_it_amber_and_moving_back_green(panel, volumes, wai
 
 
 def test_a_tracker_that_moves_the_ultrasound_makes_it_amber(panel, scene, volumes, wait):
-    from CrossKEYSlicer import chain
+    from CrossKEYSlicer.scene import chain
 
     tracker = transform(scene, "tracker", pose(3, 1, 0, 0), volumes[1])
     registered(panel, wait, volumes)
@@ -152,10 +152,12 @@ def test_refused_means_refused_everywhere(panel, volumes, wait, worker):
 
 
 def test_an_image_that_changed_while_it_was_registered_is_outdated(panel, volumes, wait, worker):
+    from CrossKEYSlicer import words
+
     panel.logic.worker = worker("accept", 0.5)
     choose(panel, *volumes)
     panel.ui.registerButton.click()
-    wait(lambda: panel.ui.statusLabel.text.startswith("keypoints"))
+    wait(lambda: panel.ui.statusLabel.text.startswith(words.STAGES["keypoints"]))
     array = slicer_array(volumes[1])
     array[4:8, 4:8, 4:8] += 50
     wait(lambda: not panel.logic.busy)

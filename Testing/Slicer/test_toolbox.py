@@ -63,7 +63,7 @@ def toolbox(monkeypatch):
 
 
 def display():
-    from CrossKEYSlicer.toolbox import StatusDisplay
+    from CrossKEYSlicer.panel.toolbox import StatusDisplay
 
     return StatusDisplay()
 

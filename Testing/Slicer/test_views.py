@@ -40,7 +40,7 @@ def test_the_ultrasound_moves_onto_its_place(app, logic, volumes):
     """On the screen it moves by as much as the transform says."""
     import slicer
     import vtk
-    from CrossKEYSlicer import views
+    from CrossKEYSlicer.scene import views
     from host.views import SliceView
 
     mri, ius = volumes
@@ -70,7 +70,7 @@ def test_the_ultrasound_moves_onto_its_place(app, logic, volumes):
 
 
 def test_keypoints_are_seen_in_slice_and_space(app, logic, volumes):
-    from CrossKEYSlicer import result_nodes, views
+    from CrossKEYSlicer.scene import result_nodes, views
     from host.views import SliceView, SpaceView
 
     slices, space = SliceView(app, "Green"), SpaceView(app)
@@ -162,3 +162,66 @@ def test_a_layout_chosen_meanwhile_is_kept(panel, scene, volumes, wait):
     layout.SetViewArrangement(layout.SlicerLayoutOneUpRedSliceView)
     panel.ui.besideCheckBox.click()
     assert layout.GetViewArrangement() == layout.SlicerLayoutOneUpRedSliceView
+
+
+@pytest.fixture
+def checkered(app, panel, volumes, wait):
+    """A registration under a checkerboard, and a view of it."""
+    from cases import registered
+    from host.views import SliceView
+
+    view = SliceView(app)
+    registered(panel, wait, volumes)
+    panel.ui.fadeSlider.value = 1.0
+    for box in (panel.ui.keypointsCheckBox, panel.ui.inliersCheckBox, panel.ui.linesCheckBox):
+        box.click()
+    view.fit()
+    whole = yellow(view.picture()).sum()
+    offset = view.node.GetSliceOffset() + 3
+    view.node.SetSliceOffset(offset)
+    panel.ui.checkerCheckBox.click()
+    assert view.node.GetSliceOffset() == pytest.approx(offset), "the place is lost"
+    return view, whole
+
+
+def front(view):
+    import slicer
+
+    composite = view.logic.GetSliceCompositeNode()
+    return slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID())
+
+
+def test_a_checkerboard_shows_about_half_of_the_ultrasound(panel, volumes, checkered):
+    view, whole = checkered
+    assert 0.25 * whole < yellow(view.picture()).sum() < 0.75 * whole
+    assert front(view).GetParentTransformNode() is volumes[1].GetParentTransformNode()
+    panel.ui.checkerCheckBox.click()
+    assert front(view) is volumes[1]
+    assert panel.logic.parameters.checkerVolume is None
+
+
+@pytest.mark.parametrize("change", ["voxels", "image"])
+def test_a_checkerboard_ends_when_its_image_is_another(panel, volumes, checkered, change):
+    import slicer
+    from cases import make_volume
+
+    view, _ = checkered
+    if change == "voxels":
+        slicer.util.arrayFromVolume(volumes[1])[:5] = 7
+        slicer.util.arrayFromVolumeModified(volumes[1])
+        wanted = volumes[1]
+    else:
+        wanted = make_volume("iUS 2", 5)
+        panel.ui.iusSelector.setCurrentNode(wanted)
+    pause(0.3)
+    assert not panel.ui.checkerCheckBox.checked
+    assert front(view) is wanted
+    assert panel.logic.parameters.checkerVolume is None
+
+
+def test_undo_takes_the_checkerboard_along(panel, volumes, checkered):
+    view, _ = checkered
+    panel.ui.undoButton.click()
+    pause(0.2)
+    assert volumes[1].GetParentTransformNode() is None
+    assert front(view).GetParentTransformNode() is None

@@ -39,7 +39,9 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         self._title.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
         self._title.setCheckable(True)
         self._title.setChecked(True)
-        self._title.setStyleSheet("QToolButton { font-weight: bold; border: 1px solid #999; }")
+        font = self._title.font
+        font.setBold(True)
+        self._title.setFont(font)
         self._title.toggled.connect(lambda opened: self._fold(not opened))
         self._arrange()
 

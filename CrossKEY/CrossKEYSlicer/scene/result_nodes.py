@@ -10,9 +10,9 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ..parameters import CrossKEYParameters
+from ..problem import Problem
 from . import chain
-from .parameters import CrossKEYParameters
-from .problem import Problem
 
 SHOWN = 300  # best matches; thousands of markups would slow Slicer down and hide the image
 FOLDER = "CrossKEY"

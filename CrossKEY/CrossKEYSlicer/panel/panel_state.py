@@ -9,10 +9,13 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from . import applied, landmark_search, model_store, preview, result_nodes, sequence, volumes, words
-from .landmark_results import Found
-from .logic import CrossKEYLogic
-from .problem import Problem
+from .. import words
+from ..landmarks import landmark_search
+from ..landmarks.landmark_results import Found
+from ..logic import CrossKEYLogic
+from ..problem import Problem
+from ..scene import applied, preview, result_nodes, volumes
+from ..work import model_store, sequence
 
 NEARLY = 0.95  # of an expected time: shown as long as it is not done
 LANDMARK_COLUMNS = (_("Name"), _("Score"), _("Spread (mm)"), _("Trust"))
@@ -41,7 +44,7 @@ def show_job(ui: Any, logic: CrossKEYLogic) -> None:
     ui.cancelButton.setVisible(busy and not logic.installing)
     if job is None:
         return
-    share, stage = job.share, job.stage
+    share, stage = job.share, words.stage(job.stage)
     expected = logic.parameters.lastSeconds
     if job.kind == "register" and job.running and expected:
         share = min(NEARLY, (monotonic() - job.begun) / expected)
@@ -98,8 +101,13 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     ui.undoButton.setEnabled(idle and applied.can_undo(parameters))
     ui.undoButton.setToolTip(applied.undo_says(parameters))
     ui.afterCheckBox.setEnabled(applied.can_undo(parameters))
-    ui.besideCheckBox.setEnabled(not obstacle(volumes.check_pair, parameters.mri, parameters.ius))
+    both = not obstacle(volumes.check_pair, parameters.mri, parameters.ius)
+    ui.besideCheckBox.setEnabled(both)
     ui.besideCheckBox.setChecked(parameters.beside)
+    ui.checkerCheckBox.setEnabled(
+        both and not parameters.beside and bool(applied.outcome(parameters))
+    )
+    ui.checkerCheckBox.setChecked(parameters.checkerboard)
     for over in (ui.fadeSlider, ui.blinkCheckBox):  # there is nothing over anything otherwise
         over.setEnabled(not parameters.beside)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))

@@ -6,7 +6,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from .parameters import CrossKEYParameters
+from ..parameters import CrossKEYParameters
 from .result_nodes import node_of
 
 STEP, LOSS, PRECISION = "Step", "Loss", "Precision within 5 mm"

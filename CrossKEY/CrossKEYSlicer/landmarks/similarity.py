@@ -6,10 +6,11 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from . import landmark_results, views, volumes
+from ..parameters import CrossKEYParameters
+from ..scene import views, volumes
+from ..scene.result_nodes import group, node_of
+from . import landmark_results
 from .landmark_results import Found
-from .parameters import CrossKEYParameters
-from .result_nodes import group, node_of
 
 COLOURS = "vtkMRMLColorTableNodeIron"  # black over red and yellow to white
 # Of the cosine. The same for every point, so that a faint map tells of an uncertain one.

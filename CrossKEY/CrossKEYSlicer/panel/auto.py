@@ -11,9 +11,9 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
-from . import volumes
-from .logic import CrossKEYLogic
-from .problem import Problem
+from ..logic import CrossKEYLogic
+from ..problem import Problem
+from ..scene import volumes
 
 SETTLE_MS = 300  # a volume that is being received changes several times, as do points
 LONGEST_S = 1.5  # a stream never settles: then it is the newest image that is taken

@@ -15,10 +15,10 @@ import numpy as np
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..parameters import CrossKEYParameters
+from ..problem import Problem
 from . import chain, preview, result_nodes, standing
 from .chain import CLOSE_MM, Correction
-from .parameters import CrossKEYParameters
-from .problem import Problem
 
 DOUBTFUL = "doubtful"
 

@@ -13,9 +13,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import applied, chain, dicom_registration, words
-from .parameters import CrossKEYParameters
-from .problem import Problem
+from .. import words
+from ..parameters import CrossKEYParameters
+from ..problem import Problem
+from . import applied, chain, dicom_registration
 
 DICOM = "registration.dcm"
 TRANSFORMS = ("transform.tfm", "transform.h5")

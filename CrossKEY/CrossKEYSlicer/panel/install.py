@@ -15,9 +15,9 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from .job import Job, new_job
-from .logic import CrossKEYLogic
-from .problem import Cancelled, Problem
+from ..logic import CrossKEYLogic
+from ..problem import Cancelled, Problem
+from ..work.job import Job, new_job
 
 NEEDED = (2, 13)  # nothing older was tested
 TORCH = f">={NEEDED[0]}.{NEEDED[1]}"

@@ -18,7 +18,7 @@ import vtk
 from slicer import vtkMRMLLinearTransformNode, vtkMRMLTransformableNode, vtkMRMLTransformNode
 from slicer.i18n import tr as _
 
-from .problem import Problem
+from ..problem import Problem
 
 Matrix = np.ndarray
 CLOSE_MM = 1e-6  # between a matrix and what a file or a copy of it holds

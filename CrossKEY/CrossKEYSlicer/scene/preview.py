@@ -13,8 +13,8 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..parameters import CrossKEYParameters
 from . import chain, result_nodes, views
-from .parameters import CrossKEYParameters
 
 
 def show(

@@ -9,8 +9,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from ..problem import Cancelled, Problem
 from .job import Job
-from .problem import Cancelled, Problem
 from .process import WorkerProcess, shared_worker
 
 POLL_S = 0.01

@@ -7,9 +7,9 @@ import slicer
 from slicer import vtkMRMLMarkupsFiducialNode
 from slicer.i18n import tr as _
 
-from . import chain
-from .chain import Correction
-from .problem import Problem
+from ..problem import Problem
+from ..scene import chain
+from ..scene.chain import Correction
 
 
 def paired_points(

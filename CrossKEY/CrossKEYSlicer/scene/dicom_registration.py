@@ -18,7 +18,7 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from .problem import Problem
+from ..problem import Problem
 
 STORAGE = "1.2.840.10008.5.1.4.1.1.66.1"  # Spatial Registration Storage
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # to and from RAS

@@ -9,8 +9,9 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
-from . import applied, landmark_results, result_nodes
-from .parameters import CrossKEYParameters
+from ..landmarks import landmark_results
+from ..parameters import CrossKEYParameters
+from ..scene import applied, result_nodes, views
 
 MODIFIED = vtk.vtkCommand.ModifiedEvent
 PAUSE_MS = 50  # trackers report more often than anybody can see
@@ -65,6 +66,7 @@ class ResultFollower(VTKObservationMixin):
             return
         result_nodes.place_matches(parameters)
         landmark_results.place(parameters)
+        views.follow(parameters)
         standing = applied.outcome(parameters).get("outdated")  # None without a verdict
         if standing != self._standing:
             self._standing = standing

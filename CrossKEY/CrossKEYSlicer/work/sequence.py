@@ -9,8 +9,8 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSequenceBrowserNode, vtkMRMLSequenceNode
 from slicer.i18n import tr as _
 
-from . import chain, result_nodes
-from .problem import Problem
+from ..problem import Problem
+from ..scene import chain, result_nodes
 
 COLUMNS = ("Item", "Verdict", "Expected error (mm)", "Confidence")
 

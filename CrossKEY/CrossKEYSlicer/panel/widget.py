@@ -14,25 +14,16 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import (
-    applied,
-    install,
-    landmark_results,
-    landmark_search,
-    model_store,
-    panel_state,
-    preview,
-    report,
-    result_nodes,
-    similarity,
-    training_nodes,
-    views,
-    words,
-)
+from .. import words
+from ..landmarks import landmark_results, landmark_search, similarity
+from ..logic import SCENE_CHANGED, CrossKEYLogic
+from ..problem import Problem
+from ..scene import applied, preview, report, result_nodes, training_nodes, views
+from ..work import model_store
+from . import install, panel_state
 from .auto import AutoFind, AutoRegister
 from .blink import Blink
-from .logic import SCENE_CHANGED, CrossKEYLogic
-from .problem import Problem
+from .cards import Cards
 from .toolbox import StatusDisplay
 
 
@@ -64,6 +55,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.blink = Blink(lambda opacity: views.fade(self._parameters, opacity))
         self._beforeAfterKey = qt.QShortcut(qt.QKeySequence("B"), panel)
         self._beforeAfterKey.activated.connect(self.ui.afterCheckBox.click)
+        self.cards = Cards(lambda names: self.ui.cardsLabel.setText(words.cards(names)))
         self.autoRegister = AutoRegister(self.logic, self.tellProblem)
         self.autoFind = AutoFind(self.logic, self.tellProblem)
         scene = slicer.mrmlScene
@@ -90,6 +82,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.sequenceButton.clicked.connect(self.onSequence)
         ui.reportButton.clicked.connect(self.onReport)
         ui.besideCheckBox.clicked.connect(self.onBeside)
+        ui.checkerCheckBox.clicked.connect(self.onCheckerboard)
         ui.blinkCheckBox.toggled.connect(self.onBlink)
         ui.applyButton.clicked.connect(self.onApply)
         ui.discardButton.clicked.connect(self.onDiscard)
@@ -113,6 +106,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._unfollow()
         self.autoRegister.stop()
         self.autoFind.stop()
+        self.cards.stop()
         self.ui.blinkCheckBox.setChecked(False)
         self.status.clear()
         self.removeObservers()
@@ -306,6 +300,11 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.blinkCheckBox.setChecked(False)
             self.logic.showBeside(bool(beside))
 
+    def onCheckerboard(self, shown: bool) -> None:
+        if self._parameters is not None:
+            with self.told():
+                self.logic.showCheckerboard(bool(shown))
+
     def onBlink(self, on: bool) -> None:
         if on:
             self.blink.start()
@@ -324,6 +323,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onAdvanced(self, collapsed: bool) -> None:
         if not collapsed:
+            self.cards.ask()
             self._showLog()
 
     def _showLog(self) -> None:
@@ -371,7 +371,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel_state.show_inputs(self.ui, self.logic)
         job = self.logic.job
         if job.running:
-            self.status.progress(job.stage, job.share)
+            self.status.progress(words.stage(job.stage), job.share)
             return
         self._showLog()
         said = panel_state.ended(job)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from .parameters import CrossKEYParameters
+from ..parameters import CrossKEYParameters
 
 LAYOUT = slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
 ELSE = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView

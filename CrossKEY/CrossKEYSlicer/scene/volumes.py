@@ -15,8 +15,8 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..problem import Problem
 from . import chain
-from .problem import Problem
 
 EMPTY_VOXELS = 2  # to each side; some single voxels of an image are at its least value
 

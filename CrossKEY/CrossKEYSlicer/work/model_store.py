@@ -10,9 +10,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from .parameters import CrossKEYParameters
-from .problem import Problem
-from .volumes import fingerprint
+from ..parameters import CrossKEYParameters
+from ..problem import Problem
+from ..scene.volumes import fingerprint
 
 AGAIN = _("Prepare this MRI, or press Forget to use the general model.")
 

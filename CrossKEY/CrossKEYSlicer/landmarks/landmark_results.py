@@ -16,11 +16,11 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk
 
-from . import chain, volumes
+from ..parameters import CrossKEYParameters
+from ..problem import Problem
+from ..scene import chain, volumes
+from ..scene.result_nodes import group, hang_with, node_of
 from .landmark_search import Question
-from .parameters import CrossKEYParameters
-from .problem import Problem
-from .result_nodes import group, hang_with, node_of
 
 # Chosen on points of one patient's T1 found in the deformed T2 and FLAIR; see docs/landmarks.md.
 SPREAD_LIMIT_MM, SCORE_LIMIT = 1.5, 0.70  # worse is to be checked

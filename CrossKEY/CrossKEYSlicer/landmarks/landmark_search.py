@@ -15,9 +15,9 @@ import slicer
 from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from . import chain, volumes
-from .parameters import CrossKEYParameters
-from .problem import Problem
+from ..parameters import CrossKEYParameters
+from ..problem import Problem
+from ..scene import chain, volumes
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import numpy as np
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..parameters import CrossKEYParameters
+from ..problem import Problem
 from . import chain, volumes
 from .chain import CLOSE_MM, Correction
-from .parameters import CrossKEYParameters
-from .problem import Problem
 
 
 def judged(mri: vtkMRMLScalarVolumeNode, ius: vtkMRMLScalarVolumeNode) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Points found in another image, and how far known points are apart."""

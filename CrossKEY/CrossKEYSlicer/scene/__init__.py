@@ -1,0 +1,1 @@
+"""What a registration is in the scene: transforms, verdict, nodes, views, files."""

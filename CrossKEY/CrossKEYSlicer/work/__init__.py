@@ -1,0 +1,1 @@
+"""What is computed: the worker process, and one job at a time."""
