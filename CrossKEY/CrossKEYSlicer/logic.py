@@ -259,6 +259,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
                 "seed": parameters.seed,
             }
             judged = standing.judged(mri, ius)
+            judged["model_sha256"] = model_store.checksum(model)
             take = applied.take
             self._begin(
                 job, request, lambda result: take(self.parameters, mri, ius, result, judged)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
 from cases import (
+    ROOT,
     TRUTH,
     choose,
     make_volume,
@@ -30,7 +32,10 @@ def test_a_report_holds_transform_figures_and_a_page(panel, volumes, wait, tmp_p
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert report["accepted"]
     assert report["judged"]["ius"] == "iUS"
+    model = (ROOT / "Resources/Models/crosskey-general.pt").read_bytes()
+    assert report["judged"]["model_sha256"] == hashlib.sha256(model).hexdigest()
     page = (tmp_path / "report/report.html").read_text()
+    assert report["judged"]["model_sha256"][:16] in page
     for words in ("ACCEPTED: expected error 1.3 mm", "iUS", report["judged"]["mri_image"][:16]):
         assert words in page
     flip = np.diag([-1.0, -1, 1, 1])

@@ -143,7 +143,7 @@ sys.path[:0] = [{slicer!r}, {module!r}, {root!r}]
 import host
 app = host.start()
 import cases, CrossKEY, qt
-from CrossKEYSlicer.process import WorkerProcess
+from CrossKEYSlicer.work.process import WorkerProcess
 _, panel, window = host.load_module(cases.MODULE)
 panel.logic.worker = WorkerProcess([sys.executable, str(cases.FAKE), "slow"])
 p = panel.logic.parameters

@@ -121,7 +121,7 @@ def page(report: dict[str, Any], images: dict[str, bytes]) -> str:
         _("MRI"): f"{judged['mri']} ({judged['mri_image'][:16]})",
         _("Ultrasound"): f"{judged['ius']} ({judged['ius_image'][:16]})",
         _("Registered"): judged["time"],
-        _("Model"): report["model"],
+        _("Model"): f"{report['model']} ({judged.get('model_sha256', '')[:16]})",
         _("Expected error"): _millimetres(report["predicted_tre_mm"]),
         _("Matches that agree"): f"{report['n_inliers']} / {report['n_matches']}",
         _("Computed on"): report["device"],

@@ -39,6 +39,8 @@ class ResultFollower(VTKObservationMixin):
             parameters.judgedIus,
             parameters.foundTo,
         )
+        if parameters.checkerboard:
+            volumes += (parameters.ius, parameters.previewVolume)
         if volumes == self._watched:
             return
         self.removeObservers()

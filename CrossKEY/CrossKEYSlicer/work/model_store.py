@@ -13,7 +13,9 @@ from slicer.i18n import tr as _
 from ..parameters import CrossKEYParameters
 from ..problem import Problem
 from ..scene.volumes import fingerprint
+from .process import library_folder
 
+GENERAL = "crosskey-general.pt"
 AGAIN = _("Prepare this MRI, or press Forget to use the general model.")
 
 
@@ -44,6 +46,13 @@ def _sha256(path: Path, changed: int, size: int) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def checksum(model: str | None) -> str:
+    """Of the file that a registration uses, the bundled general model without one."""
+    general = Path(library_folder()) / "Resources" / "Models" / GENERAL
+    path = Path(model) if model else general
+    return sha256(path) if path.is_file() else ""
 
 
 def remember(parameters: CrossKEYParameters, path: Path, mri_fingerprint: str) -> None:
