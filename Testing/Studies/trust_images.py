@@ -33,7 +33,9 @@ CONTRASTS = ("T1", "T1POST", "T2", "FLAIR")
 TARGETS = 500  # places in the field of view where the error is measured
 MOST_DRAWS = 20  # of a probe, which may by chance see next to nothing
 BOX_MM = 80.0  # edge of a crop that must not show what the ultrasound shows
-DEFORMED = 0.85  # share of the pairs
+DEFORMED = 0.85  # share of the sweeps
+BOXED = 0.75  # share of the MRI that are cropped to the ultrasound; such pairs take least time
+WIDEST_MM = 25.0  # of the margin around the ultrasound that is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +158,9 @@ def shown_mri(
 
 
 def degraded(mri: Volume, around: Volume | None, generator: torch.Generator) -> tuple[Volume, bool]:
-    """MRI as clinics have it: thick slices, blur, bias, noise, or resampled to the box of the
-    ultrasound ``around`` as published data sets have it, which the second value tells. Zero stays
-    zero."""
+    """MRI as clinics have it: thick slices, blur, bias, noise, and in most cases cropped to the box
+    of the ultrasound ``around``, as published data sets have it, which the second value tells. Zero
+    stays zero."""
     shown = (mri.array > 0).float()
     array = mri.array / float(mri.array.amax())
     if _u(generator) < 0.4:
@@ -173,9 +175,9 @@ def degraded(mri: Volume, around: Volume | None, generator: torch.Generator) -> 
     made = mri.replaced(array.clamp_min(1e-3) * shown)
     if _u(generator) < 0.3:
         made = _thick(made, _int(3, generator), 2.0 + 4.0 * _u(generator))
-    if around is not None and _u(generator) < 0.4:
+    if around is not None and _u(generator) < BOXED:
         axes = around.ijk_to_ras[:3, :3] / around.spacing_mm
-        margin = 15 * _u(generator)
+        margin = WIDEST_MM * _u(generator)
         return made.resample(Grid.around(around.corners_ras(), 0.6, margin, axes)), True
     return made, False
 

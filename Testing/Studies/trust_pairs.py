@@ -53,11 +53,11 @@ class Schedule:
 
     def visits(self, rounds: int) -> Iterator[Callable[[], None]]:
         for turn in range(rounds):
-            for number in range(len(self.heads)):
-                yield partial(self.head, number, turn)
             for real in self.people.reals:
                 for path in real.mri:
                     yield partial(self.real, real, path, turn)
+            for number in range(len(self.heads)):
+                yield partial(self.head, number, turn)
 
     def head(self, number: int, turn: int) -> None:
         """All pairs with one degraded MRI of a head."""
@@ -69,16 +69,20 @@ class Schedule:
         named = {"head": head, "turn": turn, "to": contrast_shown, "cropped": cropped}
         pairs: Pairs = {}
         pairs["own 0"] = (OWN, first.ius, first.truth, None)
+        second = self.sweep(number, turn, 1)[1]
+        again: Pairs = {"own 1": (OWN, second.ius, second.truth, None)}
         if not cropped:
-            second = self.sweep(number, turn, 1)[1]
-            pairs["own 1"] = (OWN, second.ius, second.truth, None)
+            pairs |= again
         self._add_strangers(pairs, number, turn)
-        if turn % 2 == 0:
+        if (turn + number) % 2 == 0:
             pairs["mirrored"] = ("mirrored", images_of.reflected(first.ius), None, None)
         spoilt = SPOILT[(turn + number) % len(SPOILT)]
         if spoilt == "speckle":
             pairs[spoilt] = (spoilt, images_of.speckle_only(first.ius, generator), None, None)
         self._register(mri, pairs, named)
+        if cropped:
+            around, boxed = images_of.degraded(whole, second.ius, generator)
+            self._register(around, again, {**named, "cropped": boxed})
         if spoilt != "speckle":
             self._spoilt(spoilt, number, turn, whole, named)
 
