@@ -146,7 +146,7 @@ def judged_anew(outcome: dict[str, Any], model: TrustModel) -> dict[str, Any]:
         "verdict": verdict,
         "accepted": verdict == ACCEPTED,
         "reasons": model.reasons(numbers),
-        "predicted_tre_mm": model.error_factor * numbers["raw_error_mm"],
+        "predicted_tre_mm": model.predicted_mm(numbers["raw_error_mm"]),
     }
 
 

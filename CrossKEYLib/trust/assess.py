@@ -155,7 +155,7 @@ def assess(
         "agreement_mm": agreement,
         "deformation_mm": deformation,
         "raw_error_mm": raw_error,
-        "predicted_tre_mm": model.error_factor * raw_error,
+        "predicted_tre_mm": model.predicted_mm(raw_error),
     }
     confidence = model.confidence(numbers)
     return Trust(

@@ -78,8 +78,8 @@ class TrustModel:
         bias: log-odds where all terms are zero.
         terms: by the names of `FEATURES`.
         accepted_from, doubtful_from: confidences from which a result is accepted, or doubtful.
-        error_factor: the true error is at most this many times the raw estimate in 90 % of right
-            results.
+        hidden_mm: error that neither matches nor their halves show. Together with the raw estimate,
+            in quadrature, it is not less than the true error in 90 % of right results.
         made_by: the command, the encoder's weights and the pairs that it was fitted on.
     """
 
@@ -87,7 +87,7 @@ class TrustModel:
     terms: Mapping[str, Term]
     accepted_from: float
     doubtful_from: float
-    error_factor: float
+    hidden_mm: float
     made_by: Mapping[str, Any]
 
     @classmethod
@@ -106,6 +106,10 @@ class TrustModel:
     def parts(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """What each number adds to the log-odds."""
         return {k: t.weight * t.of(FEATURES[k](numbers)) for k, t in self.terms.items()}
+
+    def predicted_mm(self, raw_error_mm: float) -> float:
+        """What the true error stays below in 90 % of right results."""
+        return math.hypot(raw_error_mm, self.hidden_mm)
 
     def verdict(self, confidence: float) -> str:
         """`ACCEPTED`, `DOUBTFUL` or `REFUSED`."""

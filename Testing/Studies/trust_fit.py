@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from scipy.stats import norm
 
 from CrossKEYLib.trust.confidence import FEATURES, Term, TrustModel
 
@@ -56,7 +57,7 @@ def fit(rows: Rows, names: Sequence[str], l2: float = L2) -> TrustModel:
     columns = zip(names, per_unit, low, high, strict=True)
     terms = {name: Term(*(round(float(v), 5) for v in values)) for name, *values in columns}
     bias = float(found.x[0]) - float(per_unit @ low)
-    return TrustModel(round(bias, 5), terms, 1.0, 1.0, 1.0, {})
+    return TrustModel(round(bias, 5), terms, 1.0, 1.0, 0.0, {})
 
 
 def _quantile(values: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:
@@ -90,29 +91,32 @@ def limits(rows: Rows, confidence: np.ndarray) -> tuple[float, float]:
 
 
 def _above(values: np.ndarray, share: float) -> float:
-    """The smallest limit that at most this share of ``values [N]`` reaches, and a little more."""
-    strongest = np.sort(values)[::-1][int(share * len(values))]
-    return round(float(expit(logit(strongest.clip(1e-6, 1 - 1e-6)) + AHEAD)), 3)
+    """The smallest limit that at most this share of ``values [N]`` reaches, and a little more.
+    Where they are too few to tell such a share, it is that of a normal distribution of log-odds."""
+    odds = logit(np.sort(values).clip(1e-6, 1 - 1e-6))[::-1]
+    allowed = int(share * len(odds))
+    strongest = odds[allowed] if allowed else odds.mean() + norm.isf(share) * odds.std(ddof=1)
+    return round(float(expit(strongest + AHEAD)), 3)
 
 
-def error_factor(rows: Rows) -> float:
-    """The raw error times this covers the true one in `COVERED` of right results (split conformal
-    prediction; Vovk et al. 2005). Each person counts the same."""
+def hidden_mm(rows: Rows) -> float:
+    """What has to be added to the raw error, in quadrature, to cover the true one in `COVERED` of
+    right results (split conformal prediction; Vovk et al. 2005). Each person counts the same."""
     part = (rows.kind == OWN) & rows.right
-    ratio = rows.tre_mm[part] / rows.raw_error_mm[part].clip(1e-6)
+    missing = np.sqrt((rows.tre_mm[part] ** 2 - rows.raw_error_mm[part] ** 2).clip(0))
     _, place, count = np.unique(rows.person[part], return_inverse=True, return_counts=True)
-    order = np.argsort(ratio)
+    order = np.argsort(missing)
     reached = (1 / count[place])[order].cumsum() / (len(count) + 1)  # one more, not yet seen
     wanted = min(int(np.searchsorted(reached, COVERED)), len(order) - 1)
-    return round(float(ratio[order][wanted]), 3)
+    return round(float(missing[order][wanted]), 3)
 
 
 def predicted_left_out(rows: Rows) -> np.ndarray:
-    """The predicted error of every row, its factor from the other persons, ``[N]`` mm."""
+    """The predicted error of every row, by what the other persons hide, ``[N]`` mm."""
     found = rows.raw_error_mm.copy()
     for person in np.unique(rows.person):
         own = rows.person == person
-        found[own] *= error_factor(rows.part(~own))
+        found[own] = np.hypot(found[own], hidden_mm(rows.part(~own)))
     return found
 
 
@@ -135,7 +139,7 @@ def fitted(files: Sequence[Path]) -> tuple[TrustModel, str]:
         fit(rows, names),
         accepted_from=accepted,
         doubtful_from=doubtful,
-        error_factor=error_factor(rows),
+        hidden_mm=hidden_mm(rows),
         made_by=made_by,
     )
     return model, text + _lost(lost)
@@ -145,7 +149,9 @@ def judged(files: Sequence[Path], model: TrustModel) -> str:
     """The table of pairs that are new to a model."""
     rows, lost = read_rows(files, list(model.terms))
     limits_ = (model.accepted_from, model.doubtful_from)
-    said = Judgement(confidences(model, rows), *limits_, model.error_factor * rows.raw_error_mm)
+    said = Judgement(
+        confidences(model, rows), *limits_, np.hypot(rows.raw_error_mm, model.hidden_mm)
+    )
     return table(rows, said) + _lost(lost)
 
 

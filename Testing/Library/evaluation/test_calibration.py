@@ -124,7 +124,7 @@ def test_outcomes_are_judged_anew_by_another_model():
     assert strict["reasons"]
     assert not lenient["reasons"]
     assert strict["tre_mm"] == 1.0
-    assert strict["predicted_tre_mm"] == pytest.approx(model.error_factor)
+    assert strict["predicted_tre_mm"] == pytest.approx(math.hypot(1.0, model.hidden_mm))
 
 
 def test_evidence_that_was_not_finite_counts_against():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from scipy.stats import norm
 
 from CrossKEYLib.trust.confidence import FEATURES, TrustModel
 from Testing.Studies import trust_fit
@@ -85,13 +86,31 @@ def test_a_pair_counts_by_its_most_trusted_transform():
     assert pair_confidence(rows, np.arange(8) / 10).tolist() == [0.5, 0.7]
 
 
+def hiding(people: int, seed: int) -> Rows:
+    """Right results whose true error is the raw one and a hidden part of up to 2 mm, evenly."""
+    rows = rows_of(count=40 * people, people=people, seed=seed)
+    hidden = 2 * np.random.default_rng(seed + 100).uniform(size=len(rows.right))
+    tre = np.where(rows.right, np.hypot(rows.raw_error_mm, hidden), np.nan)
+    return Rows(**{**vars(rows), "tre_mm": tre})
+
+
 def test_the_predicted_error_covers_nine_of_ten_of_new_people():
-    """The log-normal factor of `rows_of` has its 90 % quantile at exp(0.4 * 1.2816)."""
-    factor = trust_fit.error_factor(rows_of(count=4000, people=100))
-    assert factor == pytest.approx(np.exp(0.4 * 1.2816), rel=0.06)
-    new = rows_of(count=2000, people=100, seed=1)
-    covered = new.tre_mm[new.right] <= factor * new.raw_error_mm[new.right]
-    assert covered.mean() == pytest.approx(0.91, abs=0.03)
+    """90 % of the hidden parts are below 1.8 mm."""
+    part = trust_fit.hidden_mm(hiding(100, seed=0))
+    assert part == pytest.approx(1.8, abs=0.06)
+    new = hiding(100, seed=1)
+    covered = new.tre_mm[new.right] <= np.hypot(new.raw_error_mm[new.right], part)
+    assert covered.mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_few_strangers_have_the_limit_of_a_normal_distribution():
+    """101 evenly spread quantiles of it: 0.5 % lie above 2.576 standard deviations."""
+    odds = 2 * norm.ppf(np.linspace(0.005, 0.995, 101)) - 3
+    rows = rows_of(count=202)
+    confidence = np.zeros(202)
+    confidence[~rows.right] = expit(odds)
+    accepted, _ = trust_fit.limits(rows, confidence)
+    assert logit(accepted) == pytest.approx(2 * 2.576 - 3 + trust_fit.AHEAD, abs=0.2)
 
 
 def test_right_and_wrong_weigh_alike_and_people_too():

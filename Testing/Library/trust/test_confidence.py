@@ -108,7 +108,7 @@ def test_a_broken_file_is_refused(tmp_path, text):
 def test_a_weight_below_zero_is_refused(tmp_path):
     path = tmp_path / "trust.json"
     term = '{"chance_ratio": {"weight": -1, "low": 0, "high": 1}}'
-    limits = '"accepted_from": 0.9, "doubtful_from": 0.5, "error_factor": 1, "made_by": {}'
+    limits = '"accepted_from": 0.9, "doubtful_from": 0.5, "hidden_mm": 1, "made_by": {}'
     path.write_text(f'{{"bias": 0, "terms": {term}, {limits}}}')
     with pytest.raises(InputError, match="weights >= 0"):
         TrustModel.load(path)
