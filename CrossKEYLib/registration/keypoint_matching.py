@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from ..errors import InputError
 from ..estimation import locate
 from ..estimation.matching import match
 from ..geometry.intensity import rescaled
-from ..geometry.transform import nearest_rotation
+from ..geometry.transform import apply, from_parts, invert, nearest_axes
 from ..geometry.volume import Grid, Volume
 from ..keypoints.sift3d import detect
 from ..models.described import Described
@@ -28,6 +29,9 @@ from ..models.patient import Model
 from .candidate import Candidate, Pair
 
 MIN_KEYPOINTS = 10  # twice what an estimate needs
+MOST_VOXELS = 14_000_000  # looked at together: a whole head at 0.5 mm would take 2.5 GB
+OVERLAP_VOXELS = 24  # the blur of the coarsest octave hardly reaches farther
+MIN_SLAB_VOXELS = 32
 _NAMES = {"mri": "MRI", "ius": "iUS"}
 
 
@@ -104,16 +108,66 @@ def keypoints_of(
     Raises:
         InputError: fewer than `MIN_KEYPOINTS`.
     """
-    if brain is not None:  # a whole head at this spacing would take gigabytes
-        axes = nearest_rotation(volume.ijk_to_ras)
-        volume = volume.resample(Grid.around(brain.corners_ras(), config.spacing_mm, rotation=axes))
-    points = detect(volume, config.sift, brain, config.spacing_mm).points
+    shown = volume if brain is None else brain
+    axes = nearest_axes(volume.ijk_to_ras)
+    grid = Grid.around(shown.corners_ras(), config.spacing_mm, rotation=axes)
+    points, scores = [], []
+    for slab, own in slabs(grid):
+        part = volume.resample(slab)
+        if float(part.array.amax()) == float(part.array.amin()):
+            continue  # nothing of the image is there
+        found = detect(part, config.sift, brain, config.spacing_mm)
+        kept = own(found.points)
+        points.append(found.points[kept])
+        scores.append(found.scores[kept])
+    points = torch.cat(points or [volume.array.new_zeros(0, 3)])
+    if scores:
+        points = points[torch.cat(scores).argsort(descending=True, stable=True)]
+    points = points[: config.sift.max_keypoints]
     if len(points) < MIN_KEYPOINTS:
         raise InputError(
             f"the {name} shows {len(points)} keypoints, at least {MIN_KEYPOINTS} are needed; "
             "give the whole image, or a model that describes every place"
         )
     return points
+
+
+def slabs(
+    grid: Grid, most: int = MOST_VOXELS
+) -> list[tuple[Grid, Callable[[torch.Tensor], torch.Tensor]]]:
+    """Parts of a grid along its longest axis, which overlap by `OVERLAP_VOXELS` on either side.
+
+    Args:
+        grid: of the whole image.
+        most: voxels of a part, about; what is detected in one takes some eighty bytes for each.
+
+    Returns:
+        The grid of each part, and a function that tells which of points ``[N, 3]`` (RAS mm) are
+        the part's own, bool ``[N]``: every point of the image belongs to one part.
+    """
+    axis = int(np.argmax(grid.shape))  # of k, j, i
+    length, area = grid.shape[axis], int(np.prod(grid.shape)) // grid.shape[axis]
+    step = max(MIN_SLAB_VOXELS, most // area - 2 * OVERLAP_VOXELS)
+    count = 1 if length * area <= most else -(-length // step)
+    into, column = invert(grid.ijk_to_ras), 2 - axis
+    edges = [round(length * n / count) for n in range(count + 1)]
+    parts = []
+    for low, high in pairwise(edges):
+        start, stop = max(0, low - OVERLAP_VOXELS), min(length, high + OVERLAP_VOXELS)
+        shape = list(grid.shape)
+        shape[axis] = stop - start
+        offset = np.zeros(3)
+        offset[column] = start
+        part = Grid((shape[0], shape[1], shape[2]), grid.ijk_to_ras @ from_parts(np.eye(3), offset))
+        first = -np.inf if low == 0 else low - 0.5
+        last = np.inf if high == length else high - 0.5
+
+        def own(points: torch.Tensor, first: float = first, last: float = last) -> torch.Tensor:
+            along = apply(into, points)[:, column]
+            return (along >= first) & (along < last)
+
+        parts.append((part, own))
+    return parts
 
 
 def counted(stage: str, progress: Callable[[str], None]) -> Callable[[int, int], None]:

@@ -15,9 +15,10 @@ from CrossKEYLib.descriptors.resnet import ResNetDescriptor
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.intensity import rescaled
-from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.models.patient import Model
-from CrossKEYLib.registration.keypoint_matching import counted, keypoints_of
+from CrossKEYLib.registration import keypoint_matching
+from CrossKEYLib.registration.keypoint_matching import counted, keypoints_of, slabs
 from CrossKEYLib.registration.pipeline import Registration, register
 
 KEYPOINTS = KeypointConfig(spacing_mm=1.0)
@@ -79,6 +80,25 @@ def test_the_report_counts_true_keypoints_and_progress_counts_patches(mri, ius, 
 def test_no_more_patches_are_described_than_asked_for(mri) -> None:
     few = replace(KEYPOINTS, sift=SiftConfig(peak_threshold=0.02, max_keypoints=40))
     assert len(keypoints_of(rescaled(mri), few, "MRI")) == 40
+
+
+def test_keypoints_of_slabs_are_those_of_the_whole(mri, monkeypatch) -> None:
+    """Every place belongs to one slab, and its overlap shows what the whole would."""
+    turned = mri.moved(transform.about([0, 0, 0], Rotation.from_rotvec([0.3, 0, 0.2]).as_matrix()))
+    once = keypoints_of(rescaled(turned), KEYPOINTS, "MRI")
+    monkeypatch.setattr(keypoint_matching, "MIN_SLAB_VOXELS", 16)
+    monkeypatch.setattr(
+        keypoint_matching, "slabs", lambda grid: slabs(grid, grid.shape[0] ** 3 // 2)
+    )
+    grid = Grid.along(turned, 1.0)
+    parts = slabs(grid, 64**3 // 2)
+    assert len(parts) > 2
+    owners = torch.stack([own(once) for _, own in parts])
+    assert bool((owners.sum(0) == 1).all())
+    in_slabs = keypoints_of(rescaled(turned), KEYPOINTS, "MRI")
+    near = torch.cdist(once, in_slabs).amin(1) < 0.1
+    assert float(near.float().mean()) > 0.9
+    assert abs(len(in_slabs) - len(once)) < 0.1 * len(once)
 
 
 def test_progress_is_told_at_most_ten_times_beside_the_start() -> None:
