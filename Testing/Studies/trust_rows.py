@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CrossKEYLib.errors import InputError
 from CrossKEYLib.evaluation.calibration import evidence_of
 from CrossKEYLib.trust.confidence import FEATURES, RIGHT_MM
 
@@ -63,8 +64,17 @@ def read_rows(files: Sequence[Path], names: Sequence[str]) -> tuple[Rows, int]:
     Args:
         files: what `trust_pairs` wrote.
         names: of the features wanted.
+
+    Raises:
+        InputError: they come from several encoders, whose evidence differs.
     """
-    written = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    written = []
+    for file in files:  # each ran on its own, so that equal names are different pairs
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        written += [row | {"pair": f"{file.stem}|{row['pair']}"} for row in rows]
+    encoders = {row["weights"] for row in written}
+    if len(encoders) != 1:
+        raise InputError(f"pairs of one encoder expected, got {sorted(encoders)}; run them again")
     lost = sum(row["kind"] == OWN for row in written if row["trust"] is None)
     rows = [row for row in written if row["trust"] is not None]
     rows = [row for row in rows if row["kind"] != NEAR or row["tre_mm"] > RIGHT_MM]

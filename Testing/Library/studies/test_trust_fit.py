@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import norm
 
+from CrossKEYLib.errors import InputError
 from CrossKEYLib.trust.confidence import FEATURES, TrustModel
 from Testing.Studies import trust_fit
 from Testing.Studies.trust_rows import Rows, pair_confidence, read_rows, weights_of
@@ -145,3 +146,13 @@ def test_from_file_to_model_and_table(tmp_path: Path):
     )
     assert TrustModel.load(model) == made
     assert "| accepted from |" in trust_fit.judged([pairs], TrustModel.load(model))
+
+
+def test_evidence_of_two_encoders_is_not_mixed(tmp_path: Path):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    first.write_text(line("own", 1.0, 0) + "\n")
+    second.write_text(line("own", 1.0, 0).replace('"abc"', '"xyz"') + "\n")
+    with pytest.raises(InputError, match=r"one encoder expected, got \['abc', 'xyz'\]"):
+        read_rows([first, second], list(FEATURES))
+    once, _ = read_rows([first], list(FEATURES))
+    assert once.pair.tolist() == ["first|p0"]
