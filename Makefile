@@ -60,7 +60,7 @@ gpu: $(READY)
 	$(BIN)/python -m Testing.Studies.gpu --output gpu-output
 
 # The table of docs/speed.md, on a machine that does nothing else
-HEAD ?= ../shared/data/heads/philips-enh/T1.nii.gz
+HEAD ?= ../shared/data/heads/seg3d-mr/T1.nii.gz
 speed: $(READY)
 	$(BIN)/python -m Testing.Studies.speed --mri $(CASE24)/Case24_FLAIR_in_USgrid.nii.gz \
 	  --ius $(CASE24)/Case24_US_before.nii.gz --head $(HEAD) --output speed-output

@@ -224,6 +224,10 @@ def run(args: argparse.Namespace, say: Callable[[str], None] = print) -> list[Ro
             if "worker" in args.part:
                 told(*warm(case, files, threads))
         if "beside" in args.part:
+            if COLD not in args.part:  # a ratio is of one run
+                told(cold(case, files, args.threads[-1]))
+            if "worker" not in args.part:
+                told(*warm(case, files, args.threads[-1], [WARM]))
             told(*beside(case, files, args.threads[-1]))
         if PUBLISHED in args.part:
             told(published(case, files, args.threads[-1]))

@@ -133,3 +133,6 @@ def test_every_part_is_measured_and_written_unless_some_are_asked_for(
     asked.clear()
     speed.main([*given, "--threads", "1", "--part", "published"])
     assert asked == [("published", 1)]
+    asked.clear()
+    speed.main([*given, "--part", "beside"])
+    assert asked == [("cold", 2), ("warm", 2), ("beside", 2)]
