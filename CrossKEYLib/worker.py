@@ -5,7 +5,8 @@
 Requests (stdin):
 
     {"id": 1, "do": "register", "mri": PATH, "ius": PATH, "model": PATH or null,
-     "initial": 4x4 or null, "transform": "rigid", "device": "auto", "seed": 0}
+     "initial": 4x4 or null, "transform": "rigid", "device": "auto", "seed": 0,
+     "mri_mask": PATH or null, "ius_mask": PATH or null}
     {"id": 2, "do": "prepare", "mri": [PATH, ...], "synthetic_us": FOLDER or null,
      "output": PATH, "model": PATH or null, "minutes": 10, "device": "auto", "seed": 0}
     {"id": 3, "do": "landmarks", "from_image": PATH, "to_image": PATH, "points": [[R, A, S], ...],
@@ -111,11 +112,17 @@ class Worker:
         transform: str = "rigid",
         device: str = "auto",
         seed: int = 0,
+        mri_mask: str | None = None,
+        ius_mask: str | None = None,
     ) -> dict[str, Any]:
         tell("progress", stage="reading")
         place = pick_device(device)
         fixed, moving = (Volume.read(path).to(place) for path in (mri, ius))
-        key = (fingerprint(fixed), "" if model is None else _stamp(model), str(place))
+        brain, view = (
+            None if path is None else Volume.read(path).to(place) for path in (mri_mask, ius_mask)
+        )
+        stamps = ("" if path is None else _stamp(path) for path in (model, mri_mask))
+        key = (fingerprint(fixed), *stamps, str(place))
         warm = self._kept is not None and self._kept[0] == key
         used = self._kept[1] if warm and self._kept else Model.load(model).to(place)
         result = register(
@@ -123,6 +130,8 @@ class Worker:
             moving,
             used,
             initial=None if initial is None else np.array(initial, float),
+            fixed_mask=brain,
+            moving_mask=view,
             config=RegisterConfig().estimating(transform),
             seed=seed,
             progress=lambda stage: tell("progress", stage=stage),

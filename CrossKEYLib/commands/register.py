@@ -56,6 +56,12 @@ def register(
     initial: Annotated[
         Path | None, typer.Option(help="Transform to start from, .tfm; none is needed.")
     ] = None,
+    mri_mask: Annotated[
+        Path | None, typer.Option(help="Label volume: the brain; estimated when missing.")
+    ] = None,
+    ius_mask: Annotated[
+        Path | None, typer.Option(help="Label volume: where the ultrasound shows anything.")
+    ] = None,
     transform: Annotated[Kind, typer.Option(help="What to estimate.")] = Kind.rigid,
     report: Annotated[
         Path | None, typer.Option(help="Report to write, .json; also when refused.")
@@ -98,11 +104,16 @@ def register(
     with display() as shown:
         shown.stage("reading")
         fixed, moving = (read_volume(path, options).to(place) for path in (mri, ius))
+        brain, view = (
+            None if path is None else read_volume(path).to(place) for path in (mri_mask, ius_mask)
+        )
         result = run(
             fixed,
             moving,
             Model.load(model).to(place),
             initial=start,
+            fixed_mask=brain,
+            moving_mask=view,
             config=config,
             seed=seed,
             progress=shown.stage,

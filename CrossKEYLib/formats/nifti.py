@@ -27,6 +27,7 @@ from .units import to_mm
 
 GZIP = b"\x1f\x8b"
 HEADERS = {348: Nifti1Header, 540: Nifti2Header}
+ROUNDING_MM = 0.05  # a qform in float32 may be that far from the sform it was made from
 DISAGREEMENT_MM = 1.0  # between two orientations, at a corner of the image
 
 
@@ -157,6 +158,8 @@ def _preferred(
     unit = {"meter": 1e3, "micron": 1e-3}.get(_unit(header), 1.0)
     ends = [m[:3, :3] @ corners + m[:3, 3:] for m in stated.values()]
     apart = unit * float(np.linalg.norm(ends[0] - ends[1], axis=0).max())
+    if apart <= ROUNDING_MM:
+        return "sform"
     if options.orientation is None or apart <= DISAGREEMENT_MM:
         chosen = _as_itk(stated, header)
     else:

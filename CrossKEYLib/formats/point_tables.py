@@ -150,8 +150,8 @@ def _columns(path: Path, names: list[str], system: str | None) -> Columns:
     read = [_column(name) for name in names]
     if None in read and len(names) == 6:
         tell(
-            f"{printable(path)}: its header is not understood ({', '.join(names)}); its columns are taken as "
-            "MRI R A S, iUS R A S"
+            f"{printable(path)}: its header is not understood ({', '.join(names)}); "
+            "its columns are taken as MRI R A S, iUS R A S"
         )
         return Columns(list(range(6)), [1] * 6)
     coordinates = [(n, one) for n, one in enumerate(read) if one is not None and one[1] is not None]

@@ -32,11 +32,22 @@ def checked(samples: np.ndarray) -> torch.Tensor:
     bad = ~np.isfinite(array)
     if bad.any():
         array = _without_padding(array, bad)
+    array = _unwrapped(array)
     low, high = float(array.min()), float(array.max())
     if low == high:
         what = "all voxels are zero" if low == 0 else f"all voxels have one value ({low:g})"
         raise InputError(f"{what}: it holds no image; export it again")
     return torch.from_numpy(array)
+
+
+def _unwrapped(array: np.ndarray) -> np.ndarray:
+    """Undo the overflow of a 16-bit file: values above 32767 stand there as values from -32768 up,
+    far below everything else. No scanner makes values as low (CT ends at -3024)."""
+    low = array < 0
+    if not array.min() < -8192 or array.max() < 24576 or (array[low] > -8192).mean() > 0.01:
+        return array
+    tell("values beyond 32767 had wrapped round below zero; they were put back")
+    return np.where(low, array + np.float32(65536), array)
 
 
 def _without_padding(array: np.ndarray, bad: np.ndarray) -> np.ndarray:

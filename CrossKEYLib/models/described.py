@@ -19,5 +19,9 @@ class Described:
     points: torch.Tensor
     descriptors: torch.Tensor
 
+    def where(self, kept: torch.Tensor) -> Described:
+        """Only the keypoints that a bool ``[N]`` selects."""
+        return Described(self.points[kept], self.descriptors[kept])
+
     def __len__(self) -> int:
         return len(self.points)

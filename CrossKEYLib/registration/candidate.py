@@ -45,7 +45,7 @@ class Pair:
 
     Attributes:
         target: the MRI.
-        raw: iUS as it was given.
+        raw: iUS with its intensities as given, zero outside its field of view.
         ius: the same with its tones evened out, which is what gets described.
         points: ``[N, 3]`` RAS mm, of the iUS, in an order in which the first few do for all.
         prior: a start.

@@ -16,6 +16,7 @@ from ..config import EstimateConfig, RegisterConfig
 from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
+from ..geometry.field_of_view import inside, ius_in_view, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
 from ..geometry.transform import Matrix, nearest_rotation
 from ..geometry.volume import Volume
@@ -115,6 +116,8 @@ def register(
     model: Model | None = None,
     *,
     initial: Matrix | None = None,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
     config: RegisterConfig | None = None,
     universal: UniversalModel | None = None,
     seed: int = 0,
@@ -130,9 +133,11 @@ def register(
 
     Args:
         fixed: MRI, whole or cropped, with skull or without.
-        moving: iUS, zero outside its field of view.
+        moving: iUS on any background.
         model: the bundled general model when missing.
         initial: ``T_fixed_moving`` to search around, within ``config.capture_radius_mm``.
+        fixed_mask: the brain of the MRI where above zero, on any grid; estimated when missing.
+        moving_mask: the field of view of the iUS likewise; found in the image when missing.
         config: settings of every stage.
         universal: embedding for the stages that ask for one; the bundled one that knows
             ultrasound when missing.
@@ -151,7 +156,8 @@ def register(
     check_settings(config, model)
     if universal is None and wants_universal(config):
         universal = UniversalModel.load(resource(ULTRASOUND)).to(moving.device)
-    return _Pipeline(model, config, universal, seed, progress).run(fixed, moving, initial)
+    pipeline = _Pipeline(model, config, universal, seed, progress)
+    return pipeline.run(fixed, ius_in_view(moving, moving_mask), initial, fixed_mask)
 
 
 class _Pipeline:
@@ -179,14 +185,20 @@ class _Pipeline:
         yield
         self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
 
-    def run(self, fixed: Volume, moving: Volume, initial: Matrix | None) -> Registration:
+    def run(
+        self, fixed: Volume, moving: Volume, initial: Matrix | None, brain: Volume | None
+    ) -> Registration:
+        """Of an iUS that is zero outside its field of view."""
         start = time.perf_counter()
         check_pair(fixed, moving)
         self.model.check_belongs_to(fixed)
+        fixed = mri_in_view(fixed)
         with self.stage("keypoints"):
             ius = gamma_normalised(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
-        described = self.model.keypoints or self._describe_fixed(fixed)
+        described = self.model.keypoints or self._describe_fixed(fixed, brain)
+        if brain is not None and self.model.keypoints is not None:
+            described = described.where(inside(brain, described.points))
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         pair = Pair(Target.of(fixed, described), moving, ius, points, prior)
         if self.universal is not None and wants_universal(self.config):
@@ -216,11 +228,15 @@ class _Pipeline:
             self.model.name,
         )
 
-    def _describe_fixed(self, fixed: Volume) -> Described:
+    def _describe_fixed(self, fixed: Volume, brain: Volume | None) -> Described:
+        if brain is None:
+            brain = brain_mask(fixed)
+        else:
+            brain = brain.replaced((brain.array > 0).float()).to(fixed.device)
         if self.model.describes_patches:
-            return self.sparse.describe(rescaled(fixed), "mri", np.eye(3), brain_mask(fixed))
+            return self.sparse.describe(rescaled(fixed), "mri", np.eye(3), brain)
         with self.stage("MRI descriptors"):
-            return describe_brain(self.model, rescaled(fixed), brain_mask(fixed))
+            return describe_brain(self.model, rescaled(fixed), brain)
 
     def _candidate(self, pair: Pair, rotation: np.ndarray) -> Candidate:
         """A coarse pass among fewer places of the MRI finds how the iUS lies; described anew so, it

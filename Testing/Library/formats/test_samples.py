@@ -58,3 +58,13 @@ def test_infinite_values_are_refused_everywhere():
         checked(array)
     with pytest.raises(InputError, match="13440 voxels are NaN"):
         checked(np.full(SIZE, np.nan))
+
+
+def test_wrapped_16_bit_values_are_put_back():
+    true = np.linspace(0, 40000, int(np.prod(SIZE))).reshape(SIZE).round()
+    wrapped = true.astype(np.int64).astype(np.uint16).view(np.int16)
+    assert wrapped.min() < 0
+    with pytest.warns(InputWarning, match="wrapped round below zero; they were put back"):
+        np.testing.assert_array_equal(checked(wrapped), true.astype("f4"))
+    ct = np.linspace(-3024, 3071, int(np.prod(SIZE))).reshape(SIZE).astype(np.int16)
+    np.testing.assert_array_equal(checked(ct), ct)

@@ -27,8 +27,9 @@ def write_slices(
     paths = []
     for k, plane in enumerate(array):
         header = _image(plane[None], MR, uid, f"{uid}.{k + 1}")
-        header.ImagePositionPatient = (lps @ [0, 0, k, 1])[:3].tolist()
-        header.ImageOrientationPatient, header.PixelSpacing = _axes(lps)
+        header.ImagePositionPatient = _decimals((lps @ [0, 0, k, 1])[:3])
+        orientation, spacing = map(_decimals, _axes(lps))
+        header.ImageOrientationPatient, header.PixelSpacing = orientation, spacing
         header.InstanceNumber, header.SeriesNumber = len(array) - k, 7
         for name, value in values.items():
             if value is None:
@@ -78,6 +79,11 @@ def _made(**values: object) -> Dataset:
     for name, value in values.items():
         setattr(made, name, value)
     return made
+
+
+def _decimals(values: np.ndarray | list[float]) -> list[str]:
+    """As a scanner writes them: decimal strings of at most 16 characters."""
+    return [f"{round(float(value), 9):.10g}" for value in values]
 
 
 def _axes(lps: Matrix) -> tuple[list[float], list[float]]:
