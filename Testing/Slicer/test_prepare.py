@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import make_volume, pose, prepare, transform
+from cases import choose, make_volume, pose, prepare, transform
 
 
 @pytest.fixture
@@ -165,3 +165,13 @@ def test_what_is_being_typed_is_left_alone(panel, tmp_path):
     assert edit.currentPath == half
     parameters.syntheticFolder = str(tmp_path.parent)  # from the console
     assert edit.currentPath == str(tmp_path.parent)
+
+
+def test_progress_and_cancel_are_seen_whatever_was_folded(panel, volumes, wait, worker):
+    panel.logic.worker = worker("slow")
+    choose(panel, *volumes)
+    panel.ui.registerSection.collapsed = True
+    panel.ui.prepareSection.collapsed = False
+    panel.ui.prepareButton.click()
+    assert panel.ui.cancelButton.visible
+    panel.ui.cancelButton.click()

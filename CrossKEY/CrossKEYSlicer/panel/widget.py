@@ -212,6 +212,11 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 raise Problem(_("There is no folder '{folder}'.").format(folder=written))
             install.ensure_torch(self.logic, self.ask)
             self.logic.startPreparation()
+            self._showProgress()
+
+    def _showProgress(self) -> None:
+        """Progress and Cancel stand beside Register, whatever the work is."""
+        self.ui.registerSection.collapsed = False
 
     def onPlace(self) -> None:
         landmark_search.place_points(self._parameters)
@@ -220,6 +225,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self.told():
             install.ensure_torch(self.logic, self.ask)
             self.logic.startLandmarks()
+            self._showProgress()
 
     def onLandmarkSelected(self) -> None:
         """Each image to its point, and the map if that is wanted."""
