@@ -1,5 +1,5 @@
-"""Makes Resources/Screenshots with the test host: the panel in each state, the views before and
-after. Not pictures of the Slicer application.
+"""Makes Resources/Screenshots with the test host: the panel in each state, light and dark, and the
+views before, after and side by side. Not pictures of the Slicer application.
 
     PYTHONPATH=.:Testing/Slicer python Testing/Slicer/make_screenshots.py
 """
@@ -26,18 +26,46 @@ PLACES = np.array([[97.0, 37, 86], [57, 70, 91], [77, 163, 71], [56, 53, 14]])  
 CUT_VOXELS = 30  # from below, so that the other image shows too little of the last place
 
 
+# The windows of Slicer's dark style, and what Qt derives the rest from.
+DARK = {"Window": "#323232", "Base": "#2a2a2a", "Button": "#424242", "Text": "#ffffff"}
+DARK |= dict.fromkeys(("WindowText", "ButtonText"), "#ffffff")
+
+
 def wait(app: Any, condition: Callable[[], object]) -> None:
     while not condition():
         app.processEvents()
         time.sleep(0.01)
 
 
-def grab(app: Any, window: Any, name: str) -> None:
-    """The panel as high as it wants to be."""
-    app.processEvents()
-    window.resize(WIDTH, window.sizeHint().height())
-    app.processEvents()
-    window.grab().save(str(OUTPUT / f"{name}.png"))
+def palette(dark: bool) -> Any:
+    import qt
+
+    if not dark:
+        return qt.QApplication.style().standardPalette()
+    made = qt.QPalette()
+    for role, colour in DARK.items():
+        made.setColor(getattr(qt.QPalette, role), qt.QColor(colour))
+        if role.endswith("Text"):
+            made.setColor(qt.QPalette.Disabled, getattr(qt.QPalette, role), qt.QColor("#8c8c8c"))
+    return made
+
+
+def grab(app: Any, panel: Any, window: Any, name: str) -> None:
+    """The panel as high as it wants to be, in both styles."""
+    from CrossKEYSlicer.panel import panel_state
+
+    for dark in (True, False):
+        app.setPalette(palette(dark))
+        app.processEvents()
+        panel_state.show_inputs(panel.ui, panel.logic)
+        panel_state.show_outcome(panel.ui, panel.logic)
+        if panel.logic.job is not None:
+            panel_state.show_job(panel.ui, panel.logic)
+        for _ in range(2):  # a text that is wrapped knows its height after its width
+            app.processEvents()
+            window.resize(WIDTH, window.sizeHint().height())
+        app.processEvents()
+        window.grab().save(str(OUTPUT / f"{name}{'-dark' if dark else ''}.png"))
 
 
 def save(pictures: list[np.ndarray], name: str) -> None:
@@ -51,15 +79,15 @@ def save(pictures: list[np.ndarray], name: str) -> None:
 
 def fold(panel: Any, opened: str) -> None:
     """All sections but one."""
-    for name in ("inputs", "prepare", "register", "landmarks", "review"):
+    for name in ("inputs", "register", "review", "prepare", "landmarks", "advanced"):
         getattr(panel.ui, f"{name}Section").collapsed = name != opened
 
 
 def landmarks(app: Any, panel: Any, window: Any) -> None:
     """The panel, and two images beside each other: points as placed, and as found with a map."""
     import slicer
-    from CrossKEYSlicer.process import WorkerProcess
     from CrossKEYSlicer.selftest import load_volume
+    from CrossKEYSlicer.work.process import WorkerProcess
 
     app.mrmlScene().Clear(0)
     mri = load_volume("MRI")
@@ -84,30 +112,42 @@ def landmarks(app: Any, panel: Any, window: Any) -> None:
     for view in views:
         view.fit()
     panel.ui.landmarkTable.selectRow(0)
-    grab(app, window, "landmarks")
+    grab(app, panel, window, "landmarks")
     save([view.picture() for view in views], "found")
     panel.logic.worker.stop()
 
 
-def main() -> None:
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    app = start()
-    _, panel, window = load_module(MODULE)
-    from CrossKEYSlicer.process import WorkerProcess
-    from CrossKEYSlicer.selftest import load_volume
+def upside_down(ius: Any) -> Any:
+    """An ultrasound that fits nowhere: turned over from top to bottom, as by a wrong header."""
+    import slicer
+    import vtk
 
-    views = [SliceView(app, name) for name in ("Red", "Green", "Yellow")]
-    window.show()
-    grab(app, window, "empty")
-    choose(panel, load_volume("MRI"), load_volume("iUS"))
-    grab(app, window, "ready")
+    node = slicer.mrmlScene.AddNewNodeByClass(ius.GetClassName(), "iUS upside down")
+    slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(ius)[::-1].copy())
+    matrix = vtk.vtkMatrix4x4()
+    ius.GetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(matrix)
+    return node
+
+
+def register(app: Any, panel: Any, worker: Any) -> None:
+    panel.logic.worker.stop()
+    panel.logic.worker = worker
+    panel.ui.registerButton.click()
+    wait(app, lambda: not panel.logic.busy)
+
+
+def accepted(app: Any, panel: Any, window: Any, views: list[SliceView]) -> None:
+    """Busy, accepted, before and after, side by side, and what a person has moved since."""
+    from CrossKEYSlicer.scene import chain
+    from CrossKEYSlicer.work.process import WorkerProcess
+
     panel.logic.worker = WorkerProcess()
     panel.ui.registerButton.click()
     wait(app, lambda: panel.logic.job.stage == "MRI descriptors" or not panel.logic.busy)
-    grab(app, window, "busy")
+    grab(app, panel, window, "busy")
     wait(app, lambda: not panel.logic.busy)
-    grab(app, window, "done")
-    panel.ui.matchTable.selectRow(0)
+    grab(app, panel, window, "done")
     for view, orientation in zip(views, ("Axial", "Coronal", "Sagittal"), strict=True):
         view.node.SetOrientation(orientation)
         view.fit()
@@ -115,22 +155,61 @@ def main() -> None:
     for name, after in (("after", True), ("before", False)):
         panel.logic.showAfter(after)
         save([view.picture() for view in views], name)
-    panel.logic.worker.stop()
-    panel.logic.worker = WorkerProcess([sys.executable, str(FAKE), "refuse"])
-    panel.ui.registerButton.click()
-    wait(app, lambda: not panel.logic.busy)
-    grab(app, window, "refused")
+    panel.logic.showAfter(True)
+    panel.ui.besideCheckBox.click()
+    panel.ui.matchTable.selectRow(0)
+    panel.ui.matchTable.selectRow(1)
+    save([views[0].picture(), views[2].picture()], "beside")
+    panel.ui.besideCheckBox.click()
+    node = panel.logic.parameters.registeredTransform
+    matrix = chain.matrix_of(node)
+    chain.set_matrix(node, cases.pose(4, 2, 0, 0) @ matrix)
+    cases.pause(0.3)
+    grab(app, panel, window, "outdated")
+    chain.set_matrix(node, matrix)
+    panel.logic.undo()
+
+
+def prepared(app: Any, panel: Any, window: Any) -> None:
+    from CrossKEYSlicer.work.process import WorkerProcess
+
     panel.logic.worker.stop()
     panel.logic.worker = WorkerProcess()
     with tempfile.TemporaryDirectory() as folder:
         app.mrmlScene().SetURL(f"{folder}/scene.mrml")  # the model goes beside it
         fold(panel, "prepare")
-        panel.ui.inputsSection.collapsed = False
         panel.ui.minutesSpinBox.value = 1.0
         panel.ui.prepareButton.click()
         wait(app, lambda: "within 5 mm" in panel.logic.job.stage or not panel.logic.busy)
-        grab(app, window, "prepare")
+        grab(app, panel, window, "prepare")
         panel.ui.cancelButton.click()
+
+
+def main() -> None:
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    app = start()
+    app.setStyle("Fusion")
+    _, panel, window = load_module(MODULE)
+    from CrossKEYSlicer.selftest import load_volume
+    from CrossKEYSlicer.work.process import WorkerProcess
+
+    views = [SliceView(app, name) for name in ("Red", "Green", "Yellow")]
+    window.show()
+    grab(app, panel, window, "empty")
+    mri, ius = load_volume("MRI"), load_volume("iUS")
+    choose(panel, mri, ius)
+    grab(app, panel, window, "ready")
+    accepted(app, panel, window, views)
+    register(app, panel, WorkerProcess([sys.executable, str(FAKE), "doubt"]))
+    grab(app, panel, window, "doubtful")
+    panel.ui.discardButton.click()
+    choose(panel, mri, upside_down(ius))
+    register(app, panel, WorkerProcess())
+    grab(app, panel, window, "refused")
+    choose(panel, mri, ius)
+    fold(panel, "advanced")
+    grab(app, panel, window, "advanced")
+    prepared(app, panel, window)
     landmarks(app, panel, window)
     panel.cleanup()
 
