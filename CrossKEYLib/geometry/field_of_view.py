@@ -64,9 +64,14 @@ def mri_in_view(mri: Volume) -> Volume:
     return _lifted(mri, torch.from_numpy(~background).to(mri.device))
 
 
+def binary(mask: Volume) -> Volume:
+    """1 where a mask of any labels is above zero, else 0."""
+    return mask.replaced((mask.array > 0).float())
+
+
 def inside(mask: Volume, points: torch.Tensor) -> torch.Tensor:
     """Whether RAS points ``[N, 3]`` lie where a mask is above zero; bool ``[N]``."""
-    return mask.replaced((mask.array > 0).float()).sample(points, "nearest") > 0.5
+    return binary(mask).sample(points, "nearest") > 0.5
 
 
 def _masked(image: Volume, mask: Volume, what: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ from ..config import EstimateConfig, RegisterConfig
 from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
-from ..geometry.field_of_view import inside, ius_in_view, mri_in_view
+from ..geometry.field_of_view import binary, inside, ius_in_view, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
 from ..geometry.transform import Matrix, nearest_rotation
 from ..geometry.volume import Volume
@@ -157,7 +157,8 @@ def register(
     if universal is None and wants_universal(config):
         universal = UniversalModel.load(resource(ULTRASOUND)).to(moving.device)
     pipeline = _Pipeline(model, config, universal, seed, progress)
-    return pipeline.run(fixed, ius_in_view(moving, moving_mask), initial, fixed_mask)
+    brain = None if fixed_mask is None else binary(fixed_mask).to(fixed.device)
+    return pipeline.run(fixed, ius_in_view(moving, moving_mask), initial, brain)
 
 
 class _Pipeline:
@@ -188,7 +189,6 @@ class _Pipeline:
     def run(
         self, fixed: Volume, moving: Volume, initial: Matrix | None, brain: Volume | None
     ) -> Registration:
-        """Of an iUS that is zero outside its field of view."""
         start = time.perf_counter()
         check_pair(fixed, moving)
         self.model.check_belongs_to(fixed)
@@ -197,8 +197,7 @@ class _Pipeline:
             ius = gamma_normalised(moving)
             points = moving_points(ius, self.config.moving_keypoints, self.generator)
         described = self.model.keypoints or self._describe_fixed(fixed, brain)
-        if brain is not None and self.model.keypoints is not None:
-            described = described.where(inside(brain, described.points))
+        described = described if brain is None else described.where(inside(brain, described.points))
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         pair = Pair(Target.of(fixed, described), moving, ius, points, prior)
         if self.universal is not None and wants_universal(self.config):
@@ -228,11 +227,8 @@ class _Pipeline:
             self.model.name,
         )
 
-    def _describe_fixed(self, fixed: Volume, brain: Volume | None) -> Described:
-        if brain is None:
-            brain = brain_mask(fixed)
-        else:
-            brain = brain.replaced((brain.array > 0).float()).to(fixed.device)
+    def _describe_fixed(self, fixed: Volume, brain: Volume | None = None) -> Described:
+        brain = brain or brain_mask(fixed)
         if self.model.describes_patches:
             return self.sparse.describe(rescaled(fixed), "mri", np.eye(3), brain)
         with self.stage("MRI descriptors"):
