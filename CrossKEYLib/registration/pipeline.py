@@ -141,8 +141,7 @@ def register(
         config: settings of every stage.
         universal: embedding for the stages that ask for one; the bundled one that knows
             ultrasound when missing.
-        seed: of everything random; equal input and seed give results on one machine that differ
-            by rounding alone (hundredths of a millimetre, when they do).
+        seed: of everything random; equal input and seed differ by rounding alone (0.01 mm or so).
         progress: called with the name of each stage as it begins.
 
     Returns:
@@ -156,9 +155,9 @@ def register(
     check_settings(config, model)
     if universal is None and wants_universal(config):
         universal = UniversalModel.load(resource(ULTRASOUND)).to(moving.device)
-    pipeline = _Pipeline(model, config, universal, seed, progress)
     brain = None if fixed_mask is None else binary(fixed_mask).to(fixed.device)
-    return pipeline.run(fixed, ius_in_view(moving, moving_mask), initial, brain)
+    run = _Pipeline(model, config, universal, seed, progress).run
+    return run(fixed, ius_in_view(moving, moving_mask), initial, brain)
 
 
 class _Pipeline:
