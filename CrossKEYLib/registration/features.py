@@ -27,7 +27,7 @@ from ..models.described import Described
 from ..models.patient import Model
 from ..models.universal import UniversalModel
 
-FEATURES = ("none", "crosskey", "uae", "mind")
+FEATURES = ("none", "crosskey", "uae", "mind", "mind+lc2")
 _LEARNED = FeatureMetricConfig()
 # Blurred, self-similarities say where tissue is busy, and no longer where its borders lie.
 _SHARP = FeatureMetricConfig(levels_mm=(0.0,), iterations=8)
@@ -146,7 +146,7 @@ def features_of(
     if kind == "uae":
         assert embedding is not None
         return embedding
-    if kind == "mind":
+    if kind in ("mind", "mind+lc2"):
         return SelfSimilarities(mri)
     assert isinstance(model.encoder, DenseEncoder)
     return PatchFeatures(model.encoder, rescaled(mri))

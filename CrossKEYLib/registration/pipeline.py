@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from ..config import EstimateConfig, RegisterConfig
 from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
+from ..estimation.joint_refinement import refine_jointly
 from ..estimation.matching import Matches, Prior, match
 from ..geometry.field_of_view import binary, inside, ius_in_view, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
@@ -306,11 +307,14 @@ class _Pipeline:
         with self.stage("refinement"):
             features = features_of(config.refine, pair.target.mri, self.model, self.embedding)
             seen, fit = aligned(features, pair.ius, pair.points, matrix)
-            if config.refine == "mind":
+            better = fit.matrix
+            if isinstance(features, SelfSimilarities):
                 candidate = replace(candidate, seen=(seen, fit))
-            if not fit:
+            if config.refine == "mind+lc2":
+                better = refine_jointly(pair.target.mri, pair.ius, seen, better)
+            if better is matrix:
                 return candidate
-            refined = candidate.with_matrix(fit.matrix, config.estimate.inlier_threshold_mm)
+            refined = candidate.with_matrix(better, config.estimate.inlier_threshold_mm)
         return candidate if refined.result.matrix is None else refined
 
     def _as_laid(self, candidate: Candidate) -> Candidate:
