@@ -25,12 +25,12 @@ from ..geometry.volume import Grid, Volume
 from ..keypoints.sampling import interior_points
 from .feature_pair import FeaturePair
 
-_MARGIN_MM = 12.0  # of the MRI around the ultrasound
+_MARGIN_MM = 7.0  # of the MRI around the ultrasound
 _FILL_MM = 3.0  # Gaussian sigma over which the rim of the MRI is continued beyond it
 _FINE_MM, _COARSE_MM = 0.6, 1.5  # Gaussian sigmas, whose difference shows thin lines
 _SHOWN = 0.9  # of the MRI within about 1 mm of a sample that counts
 _FEWEST = 50  # patches wholly on the MRI
-_GRADIENT = 5e-4  # relative to the objective, per mm: where the search ends
+_GRADIENT = 1e-3  # relative to the objective, per mm: where the search ends
 _ITERATIONS = 40
 
 
@@ -39,9 +39,9 @@ class JointConfig:
     """Settings of the sum of both similarities."""
 
     lc2_weight: float = 0.3  # of LC2 against the mean robust residual of MIND-SSC
-    patches: int = 3000
+    patches: int = 1500
     patch_radius_mm: float = 2.5
-    patch_points: int = 32
+    patch_points: int = 24
     ridge: float = 0.01  # of the fit in a patch, in variances of the MRI
     spacing_mm: float = 0.75  # at which both images are read
     smooth_mm: float = 0.5  # Gaussian sigma, of the iUS, so that its speckle does not alias

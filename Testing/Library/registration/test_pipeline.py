@@ -158,3 +158,17 @@ def test_gate_and_refinement_take_part_when_asked(mri: Volume, ius: Volume, mode
     assert result.matrix is not None
     assert landmark_error(result.matrix) < 1.5
     assert {"embedding", "refinement"} <= result.seconds.keys()
+
+
+def test_both_similarities_have_the_last_word_when_asked(
+    mri: Volume, ius: Volume, model: Model
+) -> None:
+    """From one seed the search ends alike, so what differs is the refinement."""
+    by_both, by_one = (
+        register(mri, ius, model, config=replace(QUICK, refine=kind))
+        for kind in ("mind+lc2", "mind")
+    )
+    assert by_both.matrix is not None
+    assert by_one.matrix is not None
+    assert landmark_error(by_both.matrix) < 1.5
+    assert 0.02 < np.abs(by_both.matrix - by_one.matrix).max() < 2.0
