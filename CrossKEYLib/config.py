@@ -152,7 +152,7 @@ class RegisterConfig:
     search_hypotheses: int = 4000  # per orientation
     search_keep: int = 5  # orientations that are looked at again
     gate_share: float = 1.0  # of the MRI that may look more like a match, coarsely; 1: no gate
-    refine: str = "mind"  # by dense features: "crosskey", "uae", "mind", "mind+lc2"; or "none"
+    refine: str = "mind+lc2"  # or by "mind" alone, by "crosskey" or "uae" features; or "none"
 
     def estimating(self, transform: str) -> RegisterConfig:
         """The same for "rigid" or "affine"."""

@@ -126,7 +126,7 @@ def test_self_similarity_finds_the_way_back_to_the_negative(image):
 
 
 def test_what_the_ablation_found_to_help_is_on():
-    assert (RegisterConfig().gate_share, RegisterConfig().refine) == (1.0, "mind")
+    assert (RegisterConfig().gate_share, RegisterConfig().refine) == (1.0, "mind+lc2")
 
 
 def test_what_is_far_turned_is_described_until_it_settles(image):
