@@ -19,6 +19,7 @@ import torch
 
 from CrossKEYLib.runtime.threads import COMMAND, set_threads, usable_cores
 
+POLL_S = 0.02
 WORKER_COMMAND = (sys.executable, "-m", "CrossKEYLib.worker")
 
 
@@ -78,15 +79,28 @@ def measured(command: Sequence[str], threads: int) -> Measured:
 
 
 def _ended(child: subprocess.Popen[Any], start: float) -> Measured:
-    _, status, used = os.wait4(child.pid, 0)
+    peak, ended = 0.0, 0
+    while not ended:
+        peak = max(peak, _own_peak_mb(child.pid))
+        ended, status, used = os.wait4(child.pid, os.WNOHANG)
+        time.sleep(0 if ended else POLL_S)
     child.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    return Measured(
-        time.perf_counter() - start,
-        used.ru_utime + used.ru_stime,
-        used.ru_maxrss / unit,
-        child.returncode,
-    )
+    if not peak:  # no Linux
+        peak = used.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    seconds, processor = time.perf_counter() - start, used.ru_utime + used.ru_stime
+    return Measured(seconds, processor, peak, child.returncode)
+
+
+def _own_peak_mb(pid: int) -> float:
+    """Most memory so far of a living process; 0 where Linux does not tell.
+
+    What the system counts when the process has ended includes its parent's memory at the fork.
+    """
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 class AskedWorker:

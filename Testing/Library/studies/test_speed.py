@@ -17,7 +17,7 @@ from Testing.Studies.speed import FAR, REFUSED, WARM, Row
 FAKE = Path(__file__).parents[2] / "Slicer" / "fake_worker.py"
 HUNGRY = """
 import sys, time
-held = bytearray(300 << 20)
+held = b"x" * (300 << 20)
 while time.process_time() < 0.3:
     pass
 sys.exit(3)
@@ -33,7 +33,9 @@ def row(kind: str, seconds: float, beside: bool = False, threads: int = 2) -> Ro
 
 
 def test_a_process_is_measured_from_outside() -> None:
+    ours = b"x" * (600 << 20)  # no part of what the child holds
     done = measured([sys.executable, "-c", HUNGRY], 1)
+    assert len(ours) == 600 << 20
     assert done.status == 3
     assert 0.3 <= done.processor_seconds < 10
     assert done.seconds >= 0.25
