@@ -71,7 +71,7 @@ def test_a_dense_clump_of_wrong_matches_does_not_outvote_spread_right_ones():
     rng = np.random.default_rng(3)
     wrong = torch.nonzero(~matched.right).squeeze(1)[:300]
     spots = rng.uniform(-12, 12, (6, 3)).repeat(50, 0) + rng.normal(0, 0.5, (300, 3))
-    turn = Rotation.random(rng=rng).as_matrix()
+    turn = Rotation.from_quat(rng.normal(size=4)).as_matrix()
     matched.moving[wrong] = as_points(spots + np.array([30, -40, 50]))
     matched.fixed[wrong] = as_points(spots @ turn.T + np.array([90, 20, -10]))
     result = estimate_rigid(matched.fixed, matched.moving, CONFIG, seeded())
