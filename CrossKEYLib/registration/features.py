@@ -17,15 +17,19 @@ from ..descriptors.dense import DenseEncoder, FeatureMap
 from ..descriptors.mind import self_similarity
 from ..descriptors.uae import Embedding
 from ..errors import InputError
-from ..estimation.feature_pair import Features
+from ..estimation import FeatureFit
+from ..estimation.feature_pair import FeaturePair, Features, aligned
+from ..estimation.joint_refinement import refine_jointly
 from ..estimation.matching import Matches
 from ..geometry import transform
 from ..geometry.intensity import rescaled
+from ..geometry.transform import Matrix
 from ..geometry.volume import Grid, Volume
 from ..keypoints.sampling import interior_points
 from ..models.described import Described
 from ..models.patient import Model
 from ..models.universal import UniversalModel
+from .candidate import Pair
 
 FEATURES = ("none", "crosskey", "uae", "mind", "mind+lc2")
 _LEARNED = FeatureMetricConfig()
@@ -150,3 +154,24 @@ def features_of(
         return SelfSimilarities(mri)
     assert isinstance(model.encoder, DenseEncoder)
     return PatchFeatures(model.encoder, rescaled(mri))
+
+
+def refined_by(
+    kind: str, features: Features, pair: Pair, matrix: Matrix
+) -> tuple[Matrix, tuple[FeaturePair, FeatureFit] | None]:
+    """Improve ``T_fixed_moving`` (4x4, RAS mm) by these features of the MRI.
+
+    Args:
+        kind: what `RegisterConfig.refine` names, other than "none".
+        features: of that kind.
+        pair: both images.
+        matrix: where the search ended.
+
+    Returns:
+        The transform, ``matrix`` itself where none is better; and the self-similarities of both
+        images with their fit, where that was made.
+    """
+    seen, fit = aligned(features, pair.ius, pair.points, matrix)
+    mri = pair.target.mri
+    better = refine_jointly(mri, pair.ius, seen, fit.matrix) if kind == "mind+lc2" else fit.matrix
+    return better, (seen, fit) if isinstance(features, SelfSimilarities) else None

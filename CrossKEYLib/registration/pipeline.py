@@ -15,7 +15,6 @@ from scipy.spatial.transform import Rotation
 from ..config import EstimateConfig, RegisterConfig
 from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
-from ..estimation.joint_refinement import refine_jointly
 from ..estimation.matching import Matches, Prior, match
 from ..geometry.field_of_view import binary, inside, ius_in_view, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
@@ -38,6 +37,7 @@ from .features import (
     SelfSimilarities,
     check_settings,
     features_of,
+    refined_by,
     wants_universal,
 )
 from .keypoint_matching import KeypointMatcher
@@ -306,12 +306,8 @@ class _Pipeline:
             return candidate
         with self.stage("refinement"):
             features = features_of(config.refine, pair.target.mri, self.model, self.embedding)
-            seen, fit = aligned(features, pair.ius, pair.points, matrix)
-            better = fit.matrix
-            if isinstance(features, SelfSimilarities):
-                candidate = replace(candidate, seen=(seen, fit))
-            if config.refine == "mind+lc2":
-                better = refine_jointly(pair.target.mri, pair.ius, seen, better)
+            better, seen = refined_by(config.refine, features, pair, matrix)
+            candidate = replace(candidate, seen=seen)
             if better is matrix:
                 return candidate
             refined = candidate.with_matrix(better, config.estimate.inlier_threshold_mm)
