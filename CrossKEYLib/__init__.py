@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .landmarks.propagate import find_landmarks as find_landmarks
     from .models.patient import Model as Model
     from .models.universal import UniversalModel as UniversalModel
-    from .registration.pipeline import Registration as Registration
     from .registration.pipeline import register as register
+    from .registration.result import Registration as Registration
     from .training.patient.prepare import prepare as prepare
 
 set_up_process()  # before torch is loaded
@@ -30,7 +30,7 @@ set_up_process()  # before torch is loaded
 _HOMES = {
     "Model": "models.patient",
     "RegisterConfig": "config",
-    "Registration": "registration.pipeline",
+    "Registration": "registration.result",
     "UniversalModel": "models.universal",
     "Volume": "geometry.volume",
     "find_landmarks": "landmarks.propagate",

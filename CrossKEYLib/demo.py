@@ -19,7 +19,8 @@ from .formats.outputs import Stage, check_folder, together
 from .formats.scene import files_of, write_scene
 from .geometry.volume import Volume
 from .models.patient import Model
-from .registration.pipeline import Registration, register
+from .registration.pipeline import register
+from .registration.result import Registration
 from .runtime.resources import resource
 
 PREPARED = "Models/demo-patient.pt"
@@ -105,8 +106,7 @@ def _write(
     if result and result.matrix is not None:
         scene = files_of(output)
         staged = [stage(path) for path in scene]
-        fixed, moving = result.matched_points()
-        kept = result.inliers
+        fixed, moving, kept = result.reported_points()
         write_scene(staged[0].parent, mri, ius, result.matrix, fixed[kept], moving[kept])
         files += scene
     return files

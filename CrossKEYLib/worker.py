@@ -50,7 +50,8 @@ from .landmarks.cache import EmbeddedImages
 from .landmarks.propagate import check_inside
 from .models.patient import Model, fingerprint
 from .models.universal import UniversalModel
-from .registration.pipeline import Registration, register
+from .registration.pipeline import register
+from .registration.result import Registration
 from .runtime.allocator import keep_freed_memory
 from .runtime.device import pick_device
 from .runtime.progress import Progress
@@ -233,17 +234,17 @@ def _stamp(path: str) -> str:
 
 
 def _matches(result: Registration) -> dict[str, list]:
-    """Matched points (RAS mm, each image's own world), score, residual (mm) and inlier flag."""
-    fixed, moving = result.matched_points()
+    """The best matches: points (RAS mm, each image's own world), score, residual (mm), inlier."""
+    fixed, moving, inliers = result.reported_points()
     residuals: list[float] = []
     if result.matrix is not None:
         residuals = target_errors(result.matrix, fixed, moving).tolist()
     return {
         "mri": fixed.tolist(),
         "ius": moving.tolist(),
-        "score": result.matches.scores.tolist(),
+        "score": result.matches.scores[: result.n_reported].tolist(),
         "residual_mm": residuals,
-        "inlier": result.inliers.tolist(),
+        "inlier": inliers.tolist(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,5 +74,5 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
-def say_json(report: dict[str, Any]) -> None:
+def say_json(report: Mapping[str, Any]) -> None:
     say(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))

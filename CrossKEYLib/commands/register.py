@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..demo import Demo
     from ..geometry.transform import Matrix
     from ..geometry.volume import Volume
-    from ..registration.pipeline import Registration
+    from ..registration.result import Registration
 
 
 VERDICTS = {

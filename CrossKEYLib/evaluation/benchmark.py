@@ -26,7 +26,7 @@ from ..geometry.volume import Volume
 from ..models.patient import Model
 from ..registration.pipeline import register
 from .cases import FOREIGN, Case, Images
-from .metrics import matching_precision
+from .metrics import matching_precision, matching_score
 from .misplacements import start_of
 from .peers.registry import PEERS
 
@@ -191,11 +191,12 @@ def _ours(
     result = register(pair[0].to(device), pair[1].to(device), model, seed=seed)
     report = result.report()
     kept = ("verdict", "accepted", "reasons", "confidence", "predicted_tre_mm", "n_keypoints_mri")
-    kept += ("n_keypoints_ius", "n_matches", "n_inliers", "trust", "device", "model", "version")
+    kept += ("n_keypoints_ius", "n_matches", "n_inliers", "n_reported_matches", "trust")
+    kept += ("device", "model", "version")
     figures = {key: report[key] for key in kept}
-    figures["matching_score"] = report["n_matches"] / max(report["n_keypoints_mri"], 1)
     if truth is not None:
         figures["precision"] = matching_precision(result, truth)
+        figures["matching_score"] = matching_score(result, truth)
     return result.matrix, figures
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from ..geometry.transform import Matrix
 from ..geometry.volume import Volume
-from ..registration.pipeline import Registration
+from ..registration.result import Registration
 from .matched import matches, matches_3d
 from .places import keypoints
 from .registered import checkerboard, overlay
@@ -25,7 +25,7 @@ def of_registration(
     """
     pair, matrix = (fixed, moving), result.matrix
     points = (result.fixed.points, result.moving.points)
-    matched = (*result.matched_points(), result.inliers)
+    matched = result.reported_points()
     drawn = {
         "matches.png": matches(*pair, matrix, *matched),
         "matches_3d.png": matches_3d(*pair, matrix, *matched),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,7 +24,6 @@ from ..models.described import Described
 from ..models.patient import Model, describe_brain
 from ..models.universal import ULTRASOUND, UniversalModel
 from ..runtime.resources import resource
-from ..runtime.version import __version__
 from ..synthesis.anatomy import brain_mask
 from ..trust.assess import Trust, assess
 from ..trust.lc2 import lc2_margin
@@ -41,74 +39,12 @@ from .features import (
     wants_universal,
 )
 from .keypoint_matching import KeypointMatcher
+from .result import Registration
 
 Progress = Callable[[str], None]
 
 _CLEAR_LEAD = 1.2  # by which one orientation must agree better than others to stand out
 _PASSES_TO_COMPARE = 6  # so many are looked at before one can stand out
-
-
-@dataclass(frozen=True, eq=False)
-class Registration:
-    """Outcome of one registration; falsy when it must not be used.
-
-    Attributes:
-        matrix: ``T_fixed_moving`` (4x4, RAS mm) from iUS to MRI; None if nothing was found. A
-            refused registration may hold one, for inspection only.
-        trust: figures and verdict.
-        fixed, moving: described keypoints of MRI and iUS.
-        matches: rows (fixed, moving), the best ``config.reported_matches`` of those that were used.
-        inliers: ``[K]`` bool over them.
-        seconds: per stage and "total".
-    """
-
-    matrix: Matrix | None
-    trust: Trust
-    fixed: Described
-    moving: Described
-    matches: Matches
-    inliers: torch.Tensor
-    seconds: dict[str, float]
-    device: str
-    model: str
-
-    def __bool__(self) -> bool:
-        return self.trust.accepted
-
-    def matched_points(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """``[K, 3]`` RAS mm in the MRI, and in the iUS."""
-        return (
-            self.fixed.points[self.matches.indices[:, 0]],
-            self.moving.points[self.matches.indices[:, 1]],
-        )
-
-    def report(self) -> dict[str, Any]:
-        """Plain values for `out.json`."""
-
-        trust = self.trust
-        finite = {
-            k: v if np.isfinite(v) else None
-            for k, v in asdict(trust).items()
-            if isinstance(v, float)
-        }
-        return {
-            "verdict": trust.verdict,
-            "accepted": trust.accepted,
-            "reasons": trust.reasons,
-            "confidence": trust.confidence,
-            "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
-            "predicted_tre_mm": finite["predicted_tre_mm"],
-            "n_keypoints_mri": len(self.fixed),
-            "n_keypoints_ius": len(self.moving),
-            "n_matches": len(self.matches),
-            "n_inliers": int(self.inliers.sum()),
-            "inlier_rms_mm": finite["inlier_rms_mm"],
-            "trust": finite,
-            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
-            "device": self.device,
-            "model": self.model,
-            "version": __version__,
-        }
 
 
 def register(
@@ -213,15 +149,15 @@ class _Pipeline:
         search = initial is None and self.config.search_rotations and not sparse
         if search and not trust.accepted:
             candidate, trust = self._searched(candidate, trust)
-        best = slice(self.config.reported_matches)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             candidate.result.matrix,
             trust,
             described,
             candidate.moving,
-            Matches(candidate.matches.indices[best], candidate.matches.scores[best]),
-            candidate.result.inliers[best],
+            candidate.matches,
+            candidate.result.inliers,
+            min(self.config.reported_matches, len(candidate.matches)),
             self.seconds,
             str(fixed.device),
             self.model.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from scipy.spatial.transform import Rotation
 
 from CrossKEYLib.estimation.matching import Matches
 from CrossKEYLib.estimation.target_error import landmark_fit, target_errors
-from CrossKEYLib.evaluation.metrics import matching_precision
+from CrossKEYLib.evaluation.metrics import matching_precision, matching_score
 from CrossKEYLib.evaluation.misplacements import LEVELS, start_of
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.models.described import Described
-from CrossKEYLib.registration.pipeline import Registration
+from CrossKEYLib.registration.result import Registration
 from CrossKEYLib.trust.assess import Trust
 
 CENTRE = np.array([20.0, -35.0, 60.0])
@@ -50,6 +51,7 @@ def result_with(fixed: torch.Tensor, moving: torch.Tensor, rows: list[list[int]]
         Described(moving, none),
         Matches(indices, torch.ones(len(rows))),
         torch.zeros(len(rows), dtype=torch.bool),
+        len(rows),
         {},
         "cpu",
         "none",
@@ -63,6 +65,14 @@ def test_precision_counts_matches_within_5_mm_of_the_truth():
     found = result_with(fixed, moving, [[0, 0], [1, 0], [2, 0], [3, 0]])
     assert matching_precision(found, truth) == 0.5
     assert matching_precision(result_with(fixed, moving, []), truth) == 0.0
+
+
+def test_precision_is_of_the_reported_matches_and_the_score_of_all():
+    fixed = torch.tensor([[0.0, 0, 0], [80, 0, 0], [0, 0, 0], [0, 0, 0]])
+    found = result_with(fixed, torch.zeros(4, 3), [[0, 0], [1, 1], [2, 2]])
+    best = replace(found, n_reported=2)
+    assert matching_precision(best, np.eye(4)) == 0.5  # the third, a right one, is not reported
+    assert matching_score(best, np.eye(4)) == 2 / 4  # two right matches, four described points
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -9,7 +9,7 @@ from CrossKEYLib.estimation.matching import Matches
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.models.described import Described
-from CrossKEYLib.registration.pipeline import Registration
+from CrossKEYLib.registration.result import Registration
 from CrossKEYLib.trust.assess import Trust
 from phantoms.training import texture
 
@@ -59,6 +59,7 @@ def outcome(accepted: bool = True, found: bool = True, doubtful: bool = False) -
         Described(moving, torch.ones(90, 1)),
         Matches(torch.arange(90)[:, None].expand(90, 2), torch.ones(90)),
         (torch.arange(90) < 60) & found,
+        90,
         {"total": 1.5},
         "cpu",
         "test",

@@ -19,7 +19,8 @@ from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.models.patient import Model
 from CrossKEYLib.registration import keypoint_matching
 from CrossKEYLib.registration.keypoint_matching import counted, keypoints_of, slabs
-from CrossKEYLib.registration.pipeline import Registration, register
+from CrossKEYLib.registration.pipeline import register
+from CrossKEYLib.registration.result import Registration
 
 KEYPOINTS = KeypointConfig(spacing_mm=1.0)
 CONFIG = RegisterConfig(moving_keypoints=1000, keypoints=KEYPOINTS, refine="none")

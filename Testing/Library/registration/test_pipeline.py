@@ -55,7 +55,8 @@ def test_the_misplaced_sample_is_found_and_trusted(mri: Volume, ius: Volume, mod
     assert result.matrix is not None
     assert landmark_error(result.matrix) < 1.5
     assert np.linalg.det(result.matrix[:3, :3]) == pytest.approx(1)
-    assert len(result.matches) == len(result.inliers) == QUICK.reported_matches
+    assert len(result.matches) == len(result.inliers) > QUICK.reported_matches
+    assert result.trust.n_inliers == int(result.inliers.sum())  # one population
     assert bool((result.matches.scores.diff() <= 0).all())  # the best of those that were used
     fixed, moving = (p[result.inliers] for p in result.matched_points())
     assert (transform.apply(result.matrix, moving) - fixed).norm(dim=1).max() <= 4.01
@@ -84,6 +85,7 @@ def test_report_is_plain_json_with_all_fields(mri: Volume, ius: Volume, model: M
     assert 0.5 <= report["confidence"] <= 1
     assert np.array(report["matrix_ras"]).shape == (4, 4)
     assert report["n_inliers"] <= report["n_matches"] <= report["n_keypoints_ius"]
+    assert report["n_reported_matches"] == QUICK.reported_matches < report["n_matches"]
     assert report["seconds"]["total"] > 0
     for key in ("predicted_tre_mm", "inlier_rms_mm", "n_keypoints_mri", "device", "model"):
         assert report[key] is not None, key

@@ -1,0 +1,116 @@
+"""What a registration returns, and its report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+
+from ..estimation.matching import Matches
+from ..geometry.transform import Matrix
+from ..models.described import Described
+from ..runtime.version import __version__
+from ..trust.assess import Trust
+
+
+class Report(TypedDict):
+    """Plain values of one registration, as ``--report`` writes them.
+
+    ``n_matches`` and ``n_inliers`` count all matches that the estimation used;
+    ``n_reported_matches`` counts the best of them, which pictures, scenes and the panel show.
+    ``n_keypoints_mri`` and ``n_keypoints_ius`` count described points.
+    """
+
+    verdict: str
+    accepted: bool
+    reasons: list[str]
+    confidence: float
+    matrix_ras: list[list[float]] | None
+    predicted_tre_mm: float | None
+    n_keypoints_mri: int
+    n_keypoints_ius: int
+    n_matches: int
+    n_inliers: int
+    n_reported_matches: int
+    inlier_rms_mm: float | None
+    trust: dict[str, float | None]
+    seconds: dict[str, float]
+    device: str
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Outcome of one registration; false when it must not be used.
+
+    Attributes:
+        matrix: ``T_fixed_moving`` (4x4, RAS mm) from iUS to MRI; None if nothing was found. A
+            refused registration may hold one, for inspection only.
+        trust: figures and verdict.
+        fixed, moving: described points of MRI and iUS.
+        matches: ``[K]`` rows (fixed, moving) that the estimation used, best first.
+        inliers: ``[K]`` bool over them.
+        n_reported: how many of the best matches pictures, scenes and the panel show.
+        seconds: per stage and "total".
+        device: that computed.
+        model: name of the model.
+    """
+
+    matrix: Matrix | None
+    trust: Trust
+    fixed: Described
+    moving: Described
+    matches: Matches
+    inliers: torch.Tensor
+    n_reported: int
+    seconds: dict[str, float]
+    device: str
+    model: str
+
+    def __bool__(self) -> bool:
+        return self.trust.accepted
+
+    def matched_points(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``[K, 3]`` RAS mm in the MRI, and in the iUS."""
+        return (
+            self.fixed.points[self.matches.indices[:, 0]],
+            self.moving.points[self.matches.indices[:, 1]],
+        )
+
+    def reported_points(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The best matches: ``[R, 3]`` RAS mm in the MRI, ``[R, 3]`` in the iUS, and ``[R]`` bool,
+        whether they are inliers."""
+        fixed, moving = self.matched_points()
+        best = slice(self.n_reported)
+        return fixed[best], moving[best], self.inliers[best]
+
+    def report(self) -> Report:
+        """Plain values; what is not a finite number is None."""
+        trust = self.trust
+        finite = {
+            name: value if np.isfinite(value) else None
+            for name, value in asdict(trust).items()
+            if isinstance(value, float)
+        }
+        return {
+            "verdict": trust.verdict,
+            "accepted": trust.accepted,
+            "reasons": trust.reasons,
+            "confidence": trust.confidence,
+            "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
+            "predicted_tre_mm": finite["predicted_tre_mm"],
+            "n_keypoints_mri": len(self.fixed),
+            "n_keypoints_ius": len(self.moving),
+            "n_matches": len(self.matches),
+            "n_inliers": int(self.inliers.sum()),
+            "n_reported_matches": self.n_reported,
+            "inlier_rms_mm": finite["inlier_rms_mm"],
+            "trust": finite,
+            "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
+            "device": self.device,
+            "model": self.model,
+            "version": __version__,
+        }
