@@ -68,10 +68,10 @@ def keypoints(
     from ..formats import outputs
     from ..formats.landmarks import write_markups
     from ..formats.volumes import read_volume
+    from ..geometry.brain import brain_mask
     from ..geometry.intensity import rescaled
     from ..keypoints.sift3d import detect
     from ..runtime.progress import display
-    from ..synthesis.anatomy import brain_mask
 
     outputs.check_file(output, (".mrk.json",))
     place = machine(device, threads)

@@ -15,6 +15,7 @@ from ..config import EstimateConfig, RegisterConfig
 from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
+from ..geometry.brain import brain_mask
 from ..geometry.field_of_view import binary, inside, ius_in_view, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
 from ..geometry.transform import Matrix, nearest_rotation
@@ -24,7 +25,6 @@ from ..models.described import Described
 from ..models.patient import Model, describe_brain
 from ..models.universal import ULTRASOUND, UniversalModel
 from ..runtime.resources import resource
-from ..synthesis.anatomy import brain_mask
 from ..trust.assess import Trust, assess
 from ..trust.lc2 import lc2_margin
 from ..trust.mind_margin import mind_margin

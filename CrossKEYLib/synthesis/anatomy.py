@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 
 from ..errors import InputError
+from ..geometry.brain import brain_mask
 from ..geometry.filters import gaussian
 from ..geometry.intensity import rescaled, thinned
 from ..geometry.transform import Matrix
@@ -26,9 +26,6 @@ CREST_MM = 0.7  # half width of the bright line that the middle of a thin fluid 
 RIDGE_MM = 0.8  # scale (Gaussian sigma) at which thin structure is looked for
 FAINT = 0.1  # curvature per mm^2 over tissue level, below which it may be noise
 MARGIN_MM = 8.0  # kept around the brain
-BRIDGE_MM = 6.0  # thinner links between brain and scalp are cut
-CLOSING_MM = 12.0
-LARGEST_BRAIN_LITRES = 2.2  # with its fluid; what is larger has a skull on
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,42 +79,6 @@ def read_anatomy(contrasts: Sequence[Volume], brain: Volume | None = None) -> An
     tissue = torch.stack([t for t, _ in (first, *others)])
     surface = surface_of(Volume(mask, grid.ijk_to_ras))
     return Anatomy(tissue, torch.stack([sheets, fluid, vessels, mask]), grid.ijk_to_ras, surface)
-
-
-def brain_mask(volume: Volume) -> Volume:
-    """Rough brain mask on a 2 mm grid; a stripped brain keeps itself, a crop stays whole.
-
-    Threshold, cut thin bridges to the scalp, keep the largest part, close. Good to a few
-    millimetres, which is all that placing a probe asks for.
-    """
-    grid = Grid.around(volume.corners_ras(), 2.0, -0.5, _axes(volume))
-    array = rescaled(volume).resample(grid).array.cpu().numpy()
-    if (array > 0.12).mean() > 0.6:  # a crop from inside the head
-        solid = np.ones(array.shape, bool)
-    else:
-        solid = _closed(array > 0.02)
-        if solid.sum() * 8e-6 > LARGEST_BRAIN_LITRES:  # a head
-            # Brain touches scalp and eyes by bridges thinner than itself: cut them, grow back.
-            core = ~_dilated((array < 0.2) | (array > 0.85), BRIDGE_MM)
-            parts = np.zeros(core.shape, np.int32)
-            ndimage.label(core, output=parts)
-            sizes = np.bincount(parts.ravel())
-            sizes[0] = 0
-            solid = _closed(_dilated(parts == sizes.argmax(), BRIDGE_MM))
-    mask = torch.as_tensor(solid, dtype=torch.float32, device=volume.device)
-    return Volume(mask, grid.ijk_to_ras)
-
-
-def _closed(mask: np.ndarray) -> np.ndarray:
-    """Closing by `CLOSING_MM`, so that sulci and ventricles belong to the brain."""
-    margin = int(CLOSING_MM / 2)
-    grown = _dilated(np.pad(mask, margin), CLOSING_MM)
-    return ~_dilated(~grown, CLOSING_MM)[(slice(margin, -margin),) * 3]
-
-
-def _dilated(mask: np.ndarray, radius_mm: float) -> np.ndarray:
-    """Dilation by a ball on the 2 mm grid of `brain_mask`."""
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=2.0)) <= radius_mm
 
 
 def surface_of(mask: Volume, count: int = 4000) -> torch.Tensor:

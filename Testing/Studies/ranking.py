@@ -22,10 +22,10 @@ from CrossKEYLib.estimation.target_error import landmark_fit
 from CrossKEYLib.evaluation.cases import Case, find_case, real_cases, simulated_cases
 from CrossKEYLib.evaluation.metrics import CLOSE_MM
 from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.brain import brain_mask
 from CrossKEYLib.geometry.intensity import gamma_normalised, rescaled
 from CrossKEYLib.keypoints.sampling import moving_points
 from CrossKEYLib.models.patient import Model, describe_brain
-from CrossKEYLib.synthesis.anatomy import brain_mask
 
 COUNTS = (50, 100, 200, 500, 1000, 1500)
 RANKS = ("similarity", "ratio")

@@ -15,13 +15,13 @@ from CrossKEYLib.descriptors.dense import DenseEncoder
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.formats.landmarks import read_landmark_pairs
 from CrossKEYLib.geometry import transform
+from CrossKEYLib.geometry.brain import brain_mask
 from CrossKEYLib.geometry.intensity import gamma_normalised, rescaled
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.models.patient import Model, describe_brain, fingerprint
 from CrossKEYLib.models.universal import UniversalModel
 from CrossKEYLib.registration.pipeline import register
 from CrossKEYLib.runtime.resources import resource
-from CrossKEYLib.synthesis.anatomy import brain_mask
 
 QUICK = RegisterConfig(moving_keypoints=2000, search_rotations=False)
 

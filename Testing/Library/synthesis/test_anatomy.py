@@ -24,7 +24,7 @@ from phantoms.volumes import ORIENTATIONS
 
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.geometry.volume import Grid, Volume
-from CrossKEYLib.synthesis.anatomy import Anatomy, brain_mask, curvatures, read_anatomy
+from CrossKEYLib.synthesis.anatomy import Anatomy, curvatures, read_anatomy
 
 SHEETS, FLUID, VESSELS = range(3)
 INNER_MM = 20.0  # half edge of the part of the block looked at
@@ -108,48 +108,6 @@ def stripped(radius_mm: float = 40.0) -> tuple[Volume, torch.Tensor]:
     array = torch.where(distance < radius_mm, mottled(grid), 0.0)
     array[ball_distance(grid.points() - torch.tensor([6.0, 0, 0])) < 5] = FLUID_DARK
     return Volume(array, grid.ijk_to_ras), distance
-
-
-def share_within(mask: Volume, radius_mm: float) -> float:
-    """Of the ball of this radius, how much the mask holds."""
-    points = Grid.of(mask).points()
-    return float(mask.array[ball_distance(points) < radius_mm].mean())
-
-
-def volume_mm3(mask: Volume) -> float:
-    return float(mask.array.sum()) * abs(np.linalg.det(mask.ijk_to_ras[:3, :3]))
-
-
-def ball_mm3(radius_mm: float) -> float:
-    return 4 / 3 * np.pi * radius_mm**3
-
-
-def test_stripped_brain_keeps_itself():
-    volume, _ = stripped()
-    mask = brain_mask(volume)
-    assert share_within(mask, 38) == 1  # the ventricle included
-    assert volume_mm3(mask) == pytest.approx(ball_mm3(40), rel=0.1)
-
-
-def test_skull_and_scalp_are_cut_off():
-    """Brain, a dark gap with bone, bright scalp, and a bridge between brain and scalp."""
-    brain_mm, scalp_mm = 70.0, 92.0
-    grid = grid_around(CENTRE, np.diag([4.0, 4.0, 4.0]), 200)
-    distance = ball_distance(grid.points())
-    array = torch.where(distance < scalp_mm, mottled(grid, 150), 0.0)
-    array[(distance > brain_mm) & (distance < 83)] = 4.0
-    brain = distance < brain_mm
-    array[brain] = mottled(grid)[brain]
-    points = grid.points() - torch.tensor(CENTRE, dtype=torch.float32)
-    array[(points[..., :2].norm(dim=-1) < 3) & (points[..., 2] > 0) & (distance < scalp_mm)] = 100
-    mask = brain_mask(Volume(array, grid.ijk_to_ras))
-    assert share_within(mask, brain_mm - 4) > 0.99
-    assert volume_mm3(mask) == pytest.approx(ball_mm3(brain_mm), rel=0.1)
-
-
-def test_crop_from_inside_a_head_is_all_brain():
-    mask = brain_mask(sheet(block()))
-    assert bool((mask.array == 1).all())
 
 
 def test_surface_lies_on_the_rim_and_looks_inwards():
