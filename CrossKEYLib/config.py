@@ -135,6 +135,20 @@ class KeypointConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """Trying all orientations, when the given one is not clearly right."""
+
+    orientations: tuple[int, ...] = (24, 60)  # of 12, 24 and 60; the next where none leads
+    shrink: float = 1.5  # of both images, so that the encoder sees more of them at once
+    block_voxels: int = 64  # edge of what is described of the iUS
+    points: int = 400  # in it
+    hypotheses: int = 1500  # per orientation
+    keep: int = 5  # poses that are looked at again
+    compared: int = 2  # of them at most, with all of the iUS
+    thorough: bool = False  # assess every pose that leads, not only the best
+
+
+@dataclass(frozen=True)
 class RegisterConfig:
     """The whole pipeline."""
 
@@ -148,9 +162,7 @@ class RegisterConfig:
     coarse_points_fixed: int = 40000  # of the MRI at most, in the pass that finds the orientation
     coarse_points_moving: int = 2000  # of the iUS, likewise
     search_rotations: bool = True  # try all orientations when the given one is not trusted
-    search_keypoints: int = 600
-    search_hypotheses: int = 4000  # per orientation
-    search_keep: int = 5  # orientations that are looked at again
+    search: SearchConfig = SearchConfig()
     gate_share: float = 1.0  # of the MRI that may look more like a match, coarsely; 1: no gate
     refine: str = "mind+lc2"  # or by "mind" alone, by "crosskey" or "uae" features; or "none"
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
-from ..config import EstimateConfig, RegisterConfig
+from ..config import RegisterConfig
+from ..descriptors.dense import DenseEncoder
 from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
@@ -40,11 +40,11 @@ from .features import (
 )
 from .keypoint_matching import KeypointMatcher
 from .result import Registration
+from .search import OrientationSearch, stands_out
 
 Progress = Callable[[str], None]
 
-_CLEAR_LEAD = 1.2  # by which one orientation must agree better than others to stand out
-_PASSES_TO_COMPARE = 6  # so many are looked at before one can stand out
+_CLEAR_LEAD = 1.2  # by which one pose must agree better than others to stand out
 
 
 def register(
@@ -64,9 +64,9 @@ def register(
 
     A model that describes patches, as the published one does, registers by SIFT3D keypoints
     (`keypoint_matching`), in one orientation. With any other model both images are described in the
-    MRI's axes. When the first candidate is not trusted and no start was given, the iUS is described
-    again in each of the 60 rotations of the icosahedron, which lie so close that the encoder
-    bridges the rest. A found transform is improved by describing the iUS once more as it lies then.
+    MRI's axes. Where the first pass does not stand out, or its candidate is not accepted, and no
+    start was given, a coarse search tries all orientations (`search`). A found
+    transform is improved by describing the iUS once more as it lies then.
 
     Args:
         fixed: MRI, whole or cropped, with skull or without.
@@ -141,14 +141,14 @@ class _Pipeline:
                 self.embedding = EmbeddingFeatures.of(self.universal, fixed)
         rotation = np.eye(3) if initial is None else nearest_rotation(initial)
         sparse = self.model.describes_patches
-        if sparse:
-            candidate = self._refined(self.sparse.candidate(pair, rotation, self.generator))
+        if initial is None and self.config.search_rotations and not sparse:
+            candidate, trust = self._searched(pair)
         else:
-            candidate = self._candidate(pair, rotation)
-        trust = self._assess(candidate)
-        search = initial is None and self.config.search_rotations and not sparse
-        if search and not trust.accepted:
-            candidate, trust = self._searched(candidate, trust)
+            if sparse:
+                candidate = self._refined(self.sparse.candidate(pair, rotation, self.generator))
+            else:
+                candidate = self._candidate(pair, self._coarse_pass(pair, rotation), rotation)
+            trust = self._assess(candidate)
         self.seconds["total"] = time.perf_counter() - start
         return Registration(
             candidate.result.matrix,
@@ -170,16 +170,16 @@ class _Pipeline:
         with self.stage("MRI descriptors"):
             return describe_brain(self.model, rescaled(fixed), brain)
 
-    def _candidate(self, pair: Pair, rotation: np.ndarray) -> Candidate:
-        """A coarse pass among fewer places of the MRI finds how the iUS lies; described anew so, it
-        is then located among all of them."""
-        coarse = self._coarse_pass(pair, rotation)
-        candidates = []
+    def _candidate(self, pair: Pair, coarse: Candidate, rotation: np.ndarray) -> Candidate:
+        """A coarse pass among fewer places of the MRI, made in ``rotation``, has found how the iUS
+        lies; described anew so, it is located among all of them."""
+        tried = []
         if coarse.result.matrix is not None:
-            candidates.append(self._once(pair, nearest_rotation(coarse.result.matrix)))
-        if not candidates or candidates[0].score < coarse.score:  # the coarse pass was misled
-            candidates.append(self._once(pair, rotation))
-        return self._finished(max(candidates, key=lambda candidate: candidate.score))
+            turned = nearest_rotation(coarse.result.matrix)
+            tried.append(self._once(pair, turned))
+        if not tried or tried[0].score < coarse.score:  # the coarse pass was misled
+            tried.append(self._once(pair, rotation))
+        return self._finished(max(tried, key=lambda candidate: candidate.score))
 
     def _coarse_pass(self, pair: Pair, rotation: np.ndarray) -> Candidate:
         return self._once(self._thinned(pair, self.config.coarse_points_moving), rotation)
@@ -187,30 +187,22 @@ class _Pipeline:
     def _thinned(self, pair: Pair, most_moving: int) -> Pair:
         return pair.thinned(self.config.coarse_points_fixed, most_moving)
 
-    def _once(
-        self,
-        pair: Pair,
-        rotation: np.ndarray,
-        estimate: EstimateConfig | None = None,
-        gate: bool = True,
-    ) -> Candidate:
-        moving, matches = self._matched(pair, rotation, gate)
+    def _once(self, pair: Pair, rotation: np.ndarray) -> Candidate:
+        moving, matches = self._matched(pair, rotation)
         with self.stage("estimation"):
             a, b = matches.indices.T
             descriptor_score = DescriptorScore(pair.target.grid, moving.points, moving.descriptors)
             found = locate(
                 pair.target.described.points[a],
                 moving.points[b],
-                estimate or self.config.estimate,
+                self.config.estimate,
                 self.generator,
                 matches.scores,
                 descriptor_score,
             )
         return Candidate(pair, moving, matches, descriptor_score, found)
 
-    def _matched(
-        self, pair: Pair, rotation: np.ndarray, gate: bool = True
-    ) -> tuple[Described, Matches]:
+    def _matched(self, pair: Pair, rotation: np.ndarray) -> tuple[Described, Matches]:
         """The iUS seen along axes in which it is oriented as the MRI is along RAS."""
         fixed, config = pair.target.described, self.config
         with self.stage("iUS descriptors"):
@@ -224,7 +216,7 @@ class _Pipeline:
                 config.match,
                 pair.prior,
             )
-        if gate and self.embedding is not None and config.gate_share < 1:
+        if self.embedding is not None and config.gate_share < 1:
             with self.stage("embedding"):
                 both = (matches, fixed, moving)
                 matches = self.embedding.gated(*both, pair.ius, rotation, config.gate_share)
@@ -264,47 +256,49 @@ class _Pipeline:
             anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
         return max(candidate, anew, key=lambda one: one.score)
 
-    def _searched(self, candidate: Candidate, trust: Trust) -> tuple[Candidate, Trust]:
-        """The first trusted candidate of all orientations, or the one that agrees best."""
+    def _searched(self, pair: Pair) -> tuple[Candidate, Trust]:
+        """The candidate of the orientation as given or, where that does not stand out or is not
+        accepted, of one that leads it clearly. One candidate is finished and assessed where the
+        first pass leaves doubt, else at most two, unless the search is thorough."""
+        here = self._coarse_pass(pair, np.eye(3))
+        chosen: tuple[Candidate, Trust] | None = None
+        least = _CLEAR_LEAD * here.score
+        with self.stage("orientations"):
+            clear = self.config.search.thorough or stands_out(
+                here, _CLEAR_LEAD, self.config, self.generator
+            )
+        if clear:
+            candidate = self._candidate(pair, here, np.eye(3))
+            chosen = candidate, self._assess(candidate)
+            if chosen[1].accepted:
+                return chosen
+            least = _CLEAR_LEAD * candidate.score
         # Many orientations give chance many tries, so a narrow lead does not count.
-        least, pair = _CLEAR_LEAD * candidate.score, candidate.pair
-        for coarse in self._promising_passes(pair):
-            bar, matrix = max(least, candidate.score), coarse.result.matrix
-            if matrix is None or coarse.score <= bar:  # among all places it gains little
-                continue
-            other = self._once(pair, nearest_rotation(matrix))
-            if other.score <= bar:
+        leading = [coarse for coarse in self._other_passes(pair) if coarse.score > least]
+        for coarse in leading if self.config.search.thorough else leading[:1]:
+            assert coarse.result.matrix is not None
+            other = self._once(pair, nearest_rotation(coarse.result.matrix))
+            if other.score <= max(least, chosen[0].score if chosen else -np.inf):
                 continue
             candidate = self._finished(other)
-            trust = self._assess(candidate)
-            if trust.accepted:
+            chosen = candidate, self._assess(candidate)
+            if chosen[1].accepted:
                 break
-        return candidate, trust
+        if chosen is None:
+            candidate = self._candidate(pair, here, np.eye(3))
+            chosen = candidate, self._assess(candidate)
+        return chosen
 
-    def _promising_passes(self, pair: Pair) -> Iterator[Candidate]:
-        """Coarse passes in the rotations in which a quick one finds most agreement: in each that
-        stands out from those before it at once, which mostly spares the rest; in the end in the
-        best of the others, with the one that then agrees best first."""
-        group = Rotation.create_group("I")
-        rotations = group.as_matrix()[np.argsort(group.magnitude())[1:]]
-        config = self.config
-        quick = replace(config.estimate, hypotheses=config.search_hypotheses, transform="rigid")
-        few = self._thinned(pair, config.search_keypoints)
-        scores: list[float] = []
-        others: list[tuple[float, Matrix]] = []
-        for rotation in rotations:
-            tried = self._once(few, rotation, quick, gate=False)
-            found = tried.result.matrix
-            enough = len(scores) >= _PASSES_TO_COMPARE
-            if found is not None and enough and tried.score > _CLEAR_LEAD * max(scores):
-                yield self._coarse_pass(pair, nearest_rotation(found))  # nearer than the one tried
-            elif found is not None:
-                others.append((tried.score, found))
-            scores.append(tried.score)
-        others.sort(key=lambda other: other[0], reverse=True)
-        kept = [nearest_rotation(found) for _, found in others[: config.search_keep]]
-        passes = [self._coarse_pass(pair, rotation) for rotation in kept]
-        yield from sorted(passes, key=lambda coarse: coarse.score, reverse=True)
+    def _other_passes(self, pair: Pair) -> list[Candidate]:
+        """Coarse passes in the most promising of all orientations, the best first."""
+        config, encoder = self.config, self.model.encoder
+        assert isinstance(encoder, DenseEncoder)
+        with self.stage("orientations"):
+            few = self._thinned(pair, len(pair.points))
+            search = OrientationSearch(encoder, few, config.search, config.estimate, self.generator)
+            poses = search.worth_comparing()
+        passes = [self._coarse_pass(pair, nearest_rotation(pose.matrix)) for pose in poses]
+        return sorted(passes, key=lambda coarse: coarse.score, reverse=True)
 
     def _assess(self, candidate: Candidate) -> Trust:
         ius = candidate.pair.ius

@@ -131,7 +131,7 @@ def assess(
         # Not at the top nearby: features that pulled the transform away are a reason for doubt.
         reached = descriptor_score.at(result.matrix)
         matched = (points_fixed, points_moving, result.matrix, fov_points)
-        elsewhere = _best_elsewhere(*matched, again, trust, generator, descriptor_score)
+        elsewhere = best_elsewhere(*matched, again, trust, generator, descriptor_score)
         score_ratio = max(reached, 0.0) / max(elsewhere, 1e-6)
     agreement = _agreement(
         points_fixed, points_moving, fov_points, again, trust, generator, descriptor_score
@@ -218,7 +218,7 @@ def _chance(
     return torch.tensor(counts).double(), torch.tensor(worths).double()
 
 
-def _best_elsewhere(
+def best_elsewhere(
     points_fixed: torch.Tensor,
     points_moving: torch.Tensor,
     matrix: Matrix,
@@ -229,7 +229,8 @@ def _best_elsewhere(
     descriptor_score: DescriptorScore,
 ) -> float:
     """Best score of the descriptors at any other place: the search that found ``matrix`` again,
-    with its neighbourhood forbidden, and a wide random search around it."""
+    with its neighbourhood forbidden, and a wide random search around it. Arguments as in `assess`,
+    ``matrix`` being ``T_fixed_moving`` (4x4, RAS mm)."""
 
     def scorer(matrices: torch.Tensor) -> torch.Tensor:
         far = _apart(matrix, matrices.cpu().double(), fov_points) > _ELSEWHERE_MM

@@ -1,0 +1,195 @@
+"""Poses of the iUS that are worth a closer look, from all orientations.
+
+The encoder bears a turned iUS only up to some 50 degrees, so the iUS is described in orientations
+that lie close enough to any other. Describing all of it in each would take longer than the rest of
+the registration. Here a ball around most of its salient points is described, both images shrunk:
+the same network then sees more anatomy around each point in a fraction of the voxels. That is too
+coarse to locate the iUS, and tells which few orientations can be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from ..config import EstimateConfig, MatchConfig, RegisterConfig, SearchConfig
+from ..descriptors.dense import DenseEncoder
+from ..errors import InputError
+from ..estimation import DescriptorScore, estimate_rigid
+from ..estimation.matching import match
+from ..geometry import transform
+from ..geometry.intensity import rescaled
+from ..geometry.transform import Matrix, nearest_rotation
+from ..geometry.volume import Grid, Volume
+from ..models.described import Described
+from ..trust.assess import best_elsewhere
+from .candidate import Candidate, Pair, Target
+
+GROUPS = {12: "T", 24: "O", 60: "I"}  # rotations of tetrahedron, octahedron and icosahedron
+_CENTRES = 400  # points among which the middle of the ball is chosen
+_BATCH = 4  # orientations described at once
+_CLEAR_LEAD = 1.15  # by which the best pose agrees better where no other needs to be tried
+_APART_MM = 12.0  # root mean square displacement that makes another pose
+_NEAREST = MatchConfig(method="nearest", rank="similarity")
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """How the iUS may lie: ``T_fixed_moving`` (4x4, RAS mm) and how well descriptors agree so."""
+
+    matrix: Matrix
+    score: float
+
+
+def orientations(count: int) -> np.ndarray:
+    """Rotations ``[count, 3, 3]`` evenly over all, smallest angle first; any other rotation lies
+    within 90 (of 12), 63 (of 24) or 45 degrees (of 60) of one of them.
+
+    Raises:
+        InputError: another count.
+    """
+    if count not in GROUPS:
+        raise InputError(f"orientations must be one of {list(GROUPS)}, got {count}")
+    group = Rotation.create_group(GROUPS[count])
+    return group.as_matrix()[np.argsort(group.magnitude(), kind="stable")]
+
+
+class OrientationSearch:
+    """One iUS held against one MRI in many orientations.
+
+    Args:
+        encoder: of both images.
+        pair: the MRI with as many described places as the search shall know.
+        config: how many orientations, and how coarsely they are looked at.
+        estimate: of each pose.
+        generator: source of randomness.
+    """
+
+    def __init__(
+        self,
+        encoder: DenseEncoder,
+        pair: Pair,
+        config: SearchConfig,
+        estimate: EstimateConfig,
+        generator: torch.Generator,
+    ) -> None:
+        self.encoder, self.config, self.generator = encoder, config, generator
+        self.estimate = replace(estimate, hypotheses=config.hypotheses, transform="rigid")
+        self.target = self._shrunk_target(pair.target)
+        self.ius = _scaled(pair.ius, 1 / config.shrink).smoothed(encoder.config.spacing_mm)
+        self.centre, self.points = self._ball(pair.points)
+
+    def poses(self) -> list[Pose]:
+        """Different poses, the one that agrees best first; at most ``config.keep``.
+
+        The best of all orientations are looked at once more in the orientation that was found.
+        More orientations are tried only while no pose leads clearly.
+        """
+        keep, found = self.config.keep, []
+        for count in self.config.orientations:
+            tried = self.distinct(self._tried(orientations(count), climb=False))[:keep]
+            nearest = [nearest_rotation(pose.matrix) for pose in tried]
+            nearer = self._tried(nearest, climb=True)
+            found = self.distinct([*found, *tried, *nearer])[:keep]
+            if _leads(found):
+                break
+        return found
+
+    def worth_comparing(self) -> list[Pose]:
+        """The best of `poses` where it leads clearly, else as many as are to be compared."""
+        poses = self.poses()
+        return poses[: 1 if _leads(poses) else self.config.compared]
+
+    def _shrunk_target(self, target: Target) -> Target:
+        small = 1 / self.config.shrink
+        points, mri = target.described.points, _scaled(rescaled(target.mri), small)
+        descriptors = self.encoder.describe(mri, points * small, "mri")
+        return Target.of(target.mri, Described(points, descriptors), target.grid.spacing_mm)
+
+    def _ball(self, points: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
+        """Middle of the ball with most points, RAS mm, and the first of the points in it."""
+        encoder, config = self.encoder.config, self.config
+        reach = encoder.spacing_mm * (config.block_voxels - 1) / 2 - encoder.context_mm
+        radius = reach * config.shrink
+        centres = points[:_CENTRES]
+        inside = torch.cdist(centres, points) <= radius
+        best = int(inside.sum(1).argmax())
+        return centres[best].double().cpu().numpy(), points[inside[best]][: config.points]
+
+    def _tried(self, rotations: Sequence[np.ndarray] | np.ndarray, climb: bool) -> list[Pose]:
+        """The best pose with each rotation ``[3, 3]`` or some way from it, where there is one;
+        with ``climb`` the descriptor score is followed uphill from there."""
+        found = []
+        for start in range(0, len(rotations), _BATCH):
+            for descriptors in self._described(rotations[start : start + _BATCH]):
+                pose = self._located(descriptors, climb)
+                found += [] if pose is None else [pose]
+        return found
+
+    @torch.inference_mode()
+    def _described(self, rotations: Sequence[np.ndarray] | np.ndarray) -> list[torch.Tensor]:
+        """Descriptors ``[N, D]`` of the points, seen along the axes of each rotation."""
+        small, size = 1 / self.config.shrink, self.config.block_voxels
+        step = self.encoder.config.spacing_mm
+        seen = []
+        for rotation in rotations:
+            axes = np.asarray(rotation).T
+            first = small * self.centre - axes @ np.full(3, step * (size - 1) / 2)
+            grid = Grid((size, size, size), transform.from_parts(step * axes, first))
+            seen.append(Volume(self.ius.sample(grid.points(self.ius.device)), grid.ijk_to_ras))
+        with torch.autocast(self.ius.device.type, torch.bfloat16):
+            maps = self.encoder.maps(seen, "ius")
+        return [features.sample(self.points * small) for features in maps]
+
+    def _located(self, descriptors: torch.Tensor, climb: bool) -> Pose | None:
+        fixed = self.target.described
+        pairs = (fixed.descriptors, descriptors), (fixed.points, self.points)
+        matches = match(*pairs[0], *pairs[1], _NEAREST)
+        score = DescriptorScore(self.target.grid, self.points, descriptors)
+        a, b = matches.indices.T
+        matched = fixed.points[a], self.points[b]
+        found = estimate_rigid(*matched, self.estimate, self.generator, matches.scores, score)
+        if found.matrix is None:
+            return None
+        matrix = score.refined(found.matrix, self.generator) if climb else found.matrix
+        return Pose(matrix, score.at(matrix))
+
+    def distinct(self, poses: Sequence[Pose]) -> list[Pose]:
+        """Best first, without those that lie where a better one does."""
+        kept: list[Pose] = []
+        for pose in sorted(poses, key=lambda pose: pose.score, reverse=True):
+            ways = (transform.rms_displacement_mm(self.points, pose.matrix, k.matrix) for k in kept)
+            if all(way > _APART_MM for way in ways):
+                kept.append(pose)
+        return kept
+
+
+def _leads(poses: Sequence[Pose]) -> bool:
+    """Whether the first of different poses agrees clearly better than the second."""
+    return len(poses) > 1 and poses[0].score > _CLEAR_LEAD * poses[1].score
+
+
+def stands_out(
+    coarse: Candidate, lead: float, config: RegisterConfig, generator: torch.Generator
+) -> bool:
+    """Whether the descriptors agree ``lead`` times as well at a candidate as at any other place
+    that is found in the orientation in which it was described."""
+    matrix, score = coarse.result.matrix, coarse.descriptor_score
+    if matrix is None or score is None:
+        return False
+    a, b = coarse.matches.indices.T
+    matched = coarse.pair.target.described.points[a], coarse.moving.points[b]
+    again = replace(config.estimate, hypotheses=config.trust.hypotheses)
+    view = coarse.moving.points
+    return coarse.score > lead * best_elsewhere(
+        *matched, matrix, view, again, config.trust, generator, score
+    )
+
+
+def _scaled(volume: Volume, factor: float) -> Volume:
+    """The same samples with all lengths of the world times ``factor``."""
+    return Volume(volume.array, np.diag([factor, factor, factor, 1.0]) @ volume.ijk_to_ras)
