@@ -52,7 +52,16 @@ def misplaced(mri: Volume, ius: Volume, model: Model, degrees: float, told: list
     turn = Rotation.from_euler("xyz", [0, 0, degrees], degrees=True).as_matrix()
     off = transform.about(ius.centre_ras, turn, [4.0, -7.0, 5.0])
     start = transform.invert(transform.about(ius.centre_ras, turn)) if degrees else None
-    found = register(mri, ius.moved(off), model, initial=start, config=CONFIG, progress=told.append)
+    everywhere = mri.replaced(torch.ones_like(mri.array))  # a texture shows no brain
+    found = register(
+        mri,
+        ius.moved(off),
+        model,
+        initial=start,
+        fixed_mask=everywhere,
+        config=CONFIG,
+        progress=told.append,
+    )
     return found, transform.invert(off)
 
 
