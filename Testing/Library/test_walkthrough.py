@@ -88,7 +88,7 @@ def test_the_foreign_pair_is_refused(executed):
     assert values["foreign_reasons"]
     said = "".join(text_of(cell) for cell in notebook.cells if cell.cell_type == "code")
     assert "accepted with confidence" in said
-    assert "REFUSED with confidence" in said
+    assert "refused with confidence" in said
 
 
 def test_its_small_benchmark_succeeds(executed):
