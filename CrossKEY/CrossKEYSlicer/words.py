@@ -69,6 +69,7 @@ STAGES = {  # of the worker, in words for the one who waits
     "keypoints": _("Looking for distinct places in the MRI"),
     "MRI descriptors": _("Describing the MRI"),
     "iUS descriptors": _("Describing the ultrasound"),
+    "orientations": _("Trying all orientations"),
     "embedding": _("Describing the anatomy"),
     "matching": _("Comparing the images"),
     "estimation": _("Finding the position"),
