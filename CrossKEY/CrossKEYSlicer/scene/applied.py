@@ -73,7 +73,7 @@ def outcome(parameters: CrossKEYParameters) -> dict[str, Any]:
     """The last registration's report; empty before the first, and when what was accepted has been
     taken out of the scene. ``outdated`` says why it does not hold for what is shown, if so."""
     report = json.loads(parameters.outcome) if parameters.outcome else {}
-    gone = was_applied(report) and in_place(parameters) is None
+    gone = standing.was_applied(report) and in_place(parameters) is None
     if not report or gone:
         return {}
     return {**report, "outdated": standing.outdated(parameters, report)}
@@ -110,12 +110,7 @@ def in_place(parameters: CrossKEYParameters) -> Correction | None:
 
 def can_undo(parameters: CrossKEYParameters) -> bool:
     """Whether the last registration has changed the scene; a refused one has not."""
-    return was_applied(outcome(parameters))
-
-
-def was_applied(report: dict[str, Any]) -> bool:
-    """By its verdict, or by a person."""
-    return bool(report.get("accepted") or report.get("applied_by_hand"))
+    return standing.was_applied(outcome(parameters))
 
 
 def moved_by_hand(parameters: CrossKEYParameters) -> bool:

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from .. import words
 from ..parameters import CrossKEYParameters
 from ..problem import Problem
-from . import applied, chain, dicom_registration
+from . import applied, chain, dicom_registration, standing
 
 DICOM = "registration.dcm"
 TRANSFORMS = ("transform.tfm", "transform.h5")
@@ -47,7 +47,7 @@ def save(parameters: CrossKEYParameters, folder: Path) -> list[Path]:
         files = [folder / "report.json", folder / "report.html"]
         _write(files[0], json.dumps(report, indent=2))
         _write(files[1], page(report, pictures()))
-        if applied.was_applied(report):
+        if standing.was_applied(report):
             files += _write_alignment(parameters, report, folder)
     except OSError as error:
         text = _("{folder} cannot be written to: {why}")
@@ -59,7 +59,7 @@ def without_dicom(parameters: CrossKEYParameters) -> str:
     """Why a report that was saved now holds no DICOM, in words; empty where it does."""
     report = applied.outcome(parameters)
     mri, ius = parameters.registeredMri, parameters.registeredIus
-    if not applied.was_applied(report) or mri is None or ius is None:
+    if not standing.was_applied(report) or mri is None or ius is None:
         return _("nothing was applied.")
     return dicom_registration.obstacle(mri, ius)
 

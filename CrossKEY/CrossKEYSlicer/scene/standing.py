@@ -45,10 +45,14 @@ def outdated(parameters: CrossKEYParameters, report: dict[str, Any]) -> str:
     for node, key in ((mri, "mri_image"), (ius, "ius_image")):
         if node.GetImageData() is None or volumes.fingerprint(node) != about[key]:
             return _("{name} has changed since.").format(name=node.GetName())
-    applied = report.get("accepted") or report.get("applied_by_hand")
-    if applied and _was_moved(parameters):
+    if was_applied(report) and _was_moved(parameters):
         return _("The ultrasound or the MRI was moved since.")
     return ""
+
+
+def was_applied(report: dict[str, Any]) -> bool:
+    """By its verdict, or by a person."""
+    return bool(report.get("accepted") or report.get("applied_by_hand"))
 
 
 def _was_moved(parameters: CrossKEYParameters) -> bool:
