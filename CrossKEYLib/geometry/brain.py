@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import nn
 
-from ..errors import InputError
 from ..runtime.resources import resource
-from .intensity import AIR, thinned
+from .intensity import nonempty, thinned
 from .transform import Matrix, from_parts
 from .volume import Volume
 
@@ -157,11 +156,7 @@ def cell_affine(volume: Volume, shape: list[int]) -> Matrix:
 
 def _filled(volume: Volume) -> Volume:
     """1 where a sample differs from the volume's minimum, 0 where it is empty."""
-    floor, top = volume.array.amin(), volume.array.amax()
-    filled = volume.array > floor + AIR * (top - floor)
-    if not bool(filled.any()):
-        raise InputError("the volume is constant: it holds no image")
-    return volume.replaced(filled.float())
+    return volume.replaced(nonempty(volume).float())
 
 
 def _closed(mask: np.ndarray) -> np.ndarray:

@@ -12,10 +12,8 @@ AIR = 1e-6  # share of the intensity range below which a voxel counts as empty
 MEDIAN_BRIGHTNESS = 0.15  # median that the encoder sees of an ultrasound
 
 
-def rescaled(volume: Volume, low: float = 0.01, high: float = 0.99) -> Volume:
-    """Clip to the given quantiles of the non-empty voxels and scale to [0, 1]; empty stays 0.
-
-    Empty means equal to the volume's minimum: the outside of an iUS fan or a stripped head.
+def nonempty(volume: Volume) -> torch.Tensor:
+    """Bool ``[K, J, I]``: which samples differ from the volume's minimum.
 
     Raises:
         InputError: the volume is constant.
@@ -25,6 +23,18 @@ def rescaled(volume: Volume, low: float = 0.01, high: float = 0.99) -> Volume:
     filled = array > floor + AIR * (array.amax() - floor)
     if not bool(filled.any()):
         raise InputError("the volume is constant: it holds no image")
+    return filled
+
+
+def rescaled(volume: Volume, low: float = 0.01, high: float = 0.99) -> Volume:
+    """Clip to the given quantiles of the non-empty voxels and scale to [0, 1]; empty stays 0.
+
+    Empty means equal to the volume's minimum: the outside of an iUS fan or a stripped head.
+
+    Raises:
+        InputError: the volume is constant.
+    """
+    array, filled = volume.array, nonempty(volume)
     values = thinned(array[filled])
     a, b = torch.quantile(values, torch.tensor([low, high], device=values.device)).tolist()
     scaled = ((array - a) / max(b - a, 1e-12)).clamp(0, 1)
