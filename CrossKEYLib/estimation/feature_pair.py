@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -28,9 +28,13 @@ class Features(Protocol):
     @property
     def settings(self) -> FeatureMetricConfig: ...
 
-    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
-        """Of the MRI, and of a gamma-normalised iUS ``laid`` in its world, around ``places [N, 3]``
-        (RAS mm)."""
+    def fixed_map(self, places: torch.Tensor) -> FeatureMap:
+        """Of the MRI, around ``places [N, 3]`` (RAS mm) and as far as a fit may move them."""
+        ...
+
+    def moving_map(self, laid: Volume, places: torch.Tensor) -> FeatureMap:
+        """Of a gamma-normalised iUS ``laid`` in the MRI's world, around its ``places [N, 3]`` (RAS
+        mm)."""
         ...
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
@@ -59,16 +63,28 @@ class FeaturePair:
     def of(
         cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
     ) -> FeaturePair:
-        """Describe a gamma-normalised iUS as ``T_fixed_moving`` lays it, so that both images are
-        seen in one orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
+        """Describe both images, the gamma-normalised iUS as ``T_fixed_moving`` lays it, so that
+        they are seen in one orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
         points = features.samples(ius, salient)
-        fixed, laid = features.maps(ius.moved(matrix), transform.apply(matrix, points))
-        moving = FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
-        return cls(fixed, moving, points, features.settings)
+        places = transform.apply(matrix, points)
+        moving = _moving_map(features, ius, places, matrix)
+        return cls(features.fixed_map(places), moving, points, features.settings)
+
+    def laid_anew(self, features: Features, ius: Volume, matrix: Matrix) -> FeaturePair:
+        """The same with the iUS described as another ``T_fixed_moving`` lays it, some mm away."""
+        places = transform.apply(matrix, self.points)
+        return replace(self, moving=_moving_map(features, ius, places, matrix))
 
     def refined(self, matrix: Matrix, proven: FeatureFit | None = None) -> FeatureFit:
         """Improve ``T_fixed_moving`` (4x4, RAS mm); ``proven`` as in `refine_features`."""
         return refine_features(self.fixed, self.moving, self.points, matrix, self.settings, proven)
+
+
+def _moving_map(
+    features: Features, ius: Volume, places: torch.Tensor, matrix: Matrix
+) -> FeatureMap:
+    laid = features.moving_map(ius.moved(matrix), places)
+    return FeatureMap(laid.array, transform.invert(matrix) @ laid.ijk_to_ras)
 
 
 def aligned(
@@ -91,7 +107,7 @@ def aligned(
     if fit:
         for _ in range(_REPEATS):
             laid = fit.matrix
-            seen = FeaturePair.of(features, ius, salient, laid)
+            seen = seen.laid_anew(features, ius, laid)
             fit = seen.refined(laid, fit)
             if transform.rms_displacement_mm(seen.points, laid, fit.matrix) < _SETTLED_MM:
                 break

@@ -69,7 +69,8 @@ class Candidate:
 
     Attributes:
         pair: what was matched.
-        moving: described points of the iUS.
+        rotation: 3x3, ``R_fixed_moving`` in which the iUS was described.
+        moving: its described points.
         matches: rows (fixed, moving).
         descriptor_score: all similarities of the two, to score transforms by; None where keypoints
             alone were described.
@@ -78,6 +79,7 @@ class Candidate:
     """
 
     pair: Pair
+    rotation: np.ndarray
     moving: Described
     matches: Matches
     descriptor_score: DescriptorScore | None

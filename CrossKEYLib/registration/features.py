@@ -46,11 +46,11 @@ class PatchFeatures:
     mri: Volume
     settings: FeatureMetricConfig = _LEARNED
 
-    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
-        return (
-            self.encoder.map_around(self.mri, places, "mri"),
-            self.encoder.map_around(laid, places, "ius"),
-        )
+    def fixed_map(self, places: torch.Tensor) -> FeatureMap:
+        return self.encoder.map_around(self.mri, places, "mri")
+
+    def moving_map(self, laid: Volume, places: torch.Tensor) -> FeatureMap:
+        return self.encoder.map_around(laid, places, "ius")
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
         return salient
@@ -62,16 +62,19 @@ class SelfSimilarities:
 
     mri: Volume
     spacing_mm: float = 1.0
-    margin_mm: float = 8.0
+    margin_mm: float = 8.0  # as far as a fit may move the places
+    border_mm: float = 3.0  # seen by the self-similarity of the outermost place
     settings: FeatureMetricConfig = _SHARP
 
-    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
-        grid = Grid.around(places.cpu().numpy(), self.spacing_mm, self.margin_mm)
-        fixed, moving = (
-            FeatureMap(self_similarity(volume.resample(grid).array), grid.ijk_to_ras)
-            for volume in (self.mri, laid)
-        )
-        return fixed, moving
+    def fixed_map(self, places: torch.Tensor) -> FeatureMap:
+        return self._map(self.mri, places, self.margin_mm)
+
+    def moving_map(self, laid: Volume, places: torch.Tensor) -> FeatureMap:
+        return self._map(laid, places, self.border_mm)
+
+    def _map(self, volume: Volume, places: torch.Tensor, margin_mm: float) -> FeatureMap:
+        grid = Grid.around(places.cpu().numpy(), self.spacing_mm, margin_mm)
+        return FeatureMap(self_similarity(volume.resample(grid).array), grid.ijk_to_ras)
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
         return interior_points(ius)  # near the rim the patches would see it
@@ -89,8 +92,11 @@ class EmbeddingFeatures:
     def of(cls, model: UniversalModel, mri: Volume) -> EmbeddingFeatures:
         return cls(model, model.embed(mri))
 
-    def maps(self, laid: Volume, places: torch.Tensor) -> tuple[FeatureMap, FeatureMap]:
-        return self.mri.fine_map(), self.model.embed(laid).fine_map()
+    def fixed_map(self, places: torch.Tensor) -> FeatureMap:
+        return self.mri.fine_map()
+
+    def moving_map(self, laid: Volume, places: torch.Tensor) -> FeatureMap:
+        return self.model.embed(laid).fine_map()
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
         return salient

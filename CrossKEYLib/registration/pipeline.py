@@ -18,7 +18,7 @@ from ..estimation.matching import Matches, Prior, match
 from ..geometry.brain import brain_mask
 from ..geometry.field_of_view import binary, inside, ius_in_view, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
-from ..geometry.transform import Matrix, nearest_rotation
+from ..geometry.transform import Matrix, nearest_rotation, rotation_angle_deg
 from ..geometry.volume import Volume
 from ..keypoints.sampling import moving_points
 from ..models.described import Described
@@ -44,6 +44,7 @@ from .search import OrientationSearch, stands_out
 
 Progress = Callable[[str], None]
 
+_TURNED_DEG = 5.0  # from which on the iUS is described once more
 _CLEAR_LEAD = 1.2  # by which one pose must agree better than others to stand out
 
 
@@ -200,7 +201,7 @@ class _Pipeline:
                 matches.scores,
                 descriptor_score,
             )
-        return Candidate(pair, moving, matches, descriptor_score, found)
+        return Candidate(pair, rotation, moving, matches, descriptor_score, found)
 
     def _matched(self, pair: Pair, rotation: np.ndarray) -> tuple[Described, Matches]:
         """The iUS seen along axes in which it is oriented as the MRI is along RAS."""
@@ -243,15 +244,23 @@ class _Pipeline:
 
     def _as_laid(self, candidate: Candidate) -> Candidate:
         """The same transform with the iUS described and matched once more as it lies then, where
-        the images agree better so: the less it is turned, the more of its matches are right."""
+        the images agree better so: the less it is turned, the more of its matches are right. A few
+        degrees make no difference to the encoder."""
         matrix, pair = candidate.result.matrix, candidate.pair
         if matrix is None:
             return candidate
-        moving, matches = self._matched(pair, nearest_rotation(matrix))
+        turned = nearest_rotation(matrix)
+        if rotation_angle_deg(candidate.rotation.T @ turned) < _TURNED_DEG:
+            return candidate
+        moving, matches = self._matched(pair, turned)
         with self.stage("estimation"):
             descriptor_score = DescriptorScore(pair.target.grid, moving.points, moving.descriptors)
             anew = replace(
-                candidate, moving=moving, matches=matches, descriptor_score=descriptor_score
+                candidate,
+                rotation=turned,
+                moving=moving,
+                matches=matches,
+                descriptor_score=descriptor_score,
             )
             anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
         return max(candidate, anew, key=lambda one: one.score)

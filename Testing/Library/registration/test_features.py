@@ -80,7 +80,8 @@ def test_the_encoders_features_lie_where_the_points_do(image):
     """Read off the map, a place has the descriptor that registration matches it by."""
     model = Model(small_encoder().eval(), "small")
     places = inner_points(image, 50)
-    maps = features_of("crosskey", image, model, None).maps(image, places)
+    features = features_of("crosskey", image, model, None)
+    maps = features.fixed_map(places), features.moving_map(image, places)
     for found, modality in zip(maps, ("mri", "ius"), strict=True):
         described = model.describe(rescaled(image), places, modality).descriptors
         assert (found.sample(places) * described).sum(1).min() > 0.999
