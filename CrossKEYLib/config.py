@@ -138,7 +138,7 @@ class KeypointConfig:
 class SearchConfig:
     """Trying all orientations, when the given one is not clearly right."""
 
-    orientations: tuple[int, ...] = (24, 60)  # of 12, 24 and 60; the next where none leads
+    orientations: tuple[int, ...] = (24, 48)  # of 48: so many first, more where none leads
     shrink: float = 1.5  # of both images, so that the encoder sees more of them at once
     block_voxels: int = 64  # edge of what is described of the iUS
     points: int = 400  # in it
@@ -156,7 +156,7 @@ class RegisterConfig:
     keypoints: KeypointConfig = KeypointConfig()  # of models that describe patches
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
-    moving_keypoints: int = 12000
+    moving_keypoints: int = 8000
     reported_matches: int = 500  # best ones, of those that were used, in the result
     capture_radius_mm: float = 40.0  # around a given start
     coarse_points_fixed: int = 40000  # of the MRI at most, in the pass that finds the orientation

@@ -30,7 +30,7 @@ _FILL_MM = 3.0  # Gaussian sigma over which the rim of the MRI is continued beyo
 _FINE_MM, _COARSE_MM = 0.6, 1.5  # Gaussian sigmas, whose difference shows thin lines
 _SHOWN = 0.9  # of the MRI within about 1 mm of a sample that counts
 _FEWEST = 50  # patches wholly on the MRI
-_GRADIENT = 1e-3  # relative to the objective, per mm: where the search ends
+_GRADIENT = 5e-3  # relative to the objective, per mm: where the search ends
 _ITERATIONS = 40
 
 

@@ -62,18 +62,18 @@ class SelfSimilarities:
 
     mri: Volume
     spacing_mm: float = 1.0
-    margin_mm: float = 8.0  # as far as a fit may move the places
-    border_mm: float = 3.0  # seen by the self-similarity of the outermost place
+    margin_mm: float = 8.0  # around the MRI's places: as far as a fit may move them
+    border_mm: float = 3.0  # around those of the iUS: what the outermost place sees
     settings: FeatureMetricConfig = _SHARP
 
     def fixed_map(self, places: torch.Tensor) -> FeatureMap:
-        return self._map(self.mri, places, self.margin_mm)
+        grid = Grid.around(places.cpu().numpy(), self.spacing_mm, self.margin_mm)
+        return self._on(self.mri, grid)
 
     def moving_map(self, laid: Volume, places: torch.Tensor) -> FeatureMap:
-        return self._map(laid, places, self.border_mm)
+        return self._on(laid, Grid.around(places.cpu().numpy(), self.spacing_mm, self.border_mm))
 
-    def _map(self, volume: Volume, places: torch.Tensor, margin_mm: float) -> FeatureMap:
-        grid = Grid.around(places.cpu().numpy(), self.spacing_mm, margin_mm)
+    def _on(self, volume: Volume, grid: Grid) -> FeatureMap:
         return FeatureMap(self_similarity(volume.resample(grid).array), grid.ijk_to_ras)
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,6 @@ from scipy.spatial.transform import Rotation
 
 from ..config import EstimateConfig, MatchConfig, RegisterConfig, SearchConfig
 from ..descriptors.dense import DenseEncoder
-from ..errors import InputError
 from ..estimation import DescriptorScore, estimate_rigid
 from ..estimation.matching import match
 from ..geometry import transform
@@ -29,7 +28,6 @@ from ..models.described import Described
 from ..trust.assess import best_elsewhere
 from .candidate import Candidate, Pair, Target
 
-GROUPS = {12: "T", 24: "O", 60: "I"}  # rotations of tetrahedron, octahedron and icosahedron
 _CENTRES = 400  # points among which the middle of the ball is chosen
 _INTO_GAPS = (2.09, 0.02, 1.0)  # rotation vector; found by minimising the largest gap
 _BATCH = 4  # orientations described at once
@@ -46,21 +44,16 @@ class Pose:
     score: float
 
 
-def orientations(count: int) -> np.ndarray:
-    """Rotations ``[count, 3, 3]`` evenly over all; any other rotation lies within 90 (of 12), 63
-    (of 24), 56 (of 48) or 45 degrees (of 60) of one of them. The 48 are the 24, and the same turned
-    into the gaps between them.
+def orientations() -> np.ndarray:
+    """48 rotations ``[48, 3, 3]``, of which the first is none.
 
-    Raises:
-        InputError: another count.
+    The first 24 are those of an octahedron: any other rotation lies within 63 degrees of one of
+    them. The others are the same turned into the gaps between them: within 56 degrees of one of all
+    48 lies any rotation, within 49 degrees nineteen of twenty.
     """
-    if count == 48:
-        first = orientations(24)
-        return np.concatenate([first, first @ Rotation.from_rotvec(_INTO_GAPS).as_matrix()])
-    if count not in GROUPS:
-        raise InputError(f"orientations must be one of 12, 24, 48 and 60, got {count}")
-    group = Rotation.create_group(GROUPS[count])
-    return group.as_matrix()[np.argsort(group.magnitude(), kind="stable")]
+    group = Rotation.create_group("O")
+    first = group.as_matrix()[np.argsort(group.magnitude(), kind="stable")]
+    return np.concatenate([first, first @ Rotation.from_rotvec(_INTO_GAPS).as_matrix()])
 
 
 class OrientationSearch:
@@ -94,9 +87,10 @@ class OrientationSearch:
         The best of all orientations are looked at once more in the orientation that was found.
         More orientations are tried only while no pose leads clearly.
         """
-        keep, found = self.config.keep, []
+        keep, found, done = self.config.keep, [], 0
         for count in self.config.orientations:
-            tried = self.distinct(self._tried(orientations(count), climb=False))[:keep]
+            tried = self.distinct(self._tried(orientations()[done:count], climb=False))[:keep]
+            done = count
             nearest = [nearest_rotation(pose.matrix) for pose in tried]
             nearer = self._tried(nearest, climb=True)
             found = self.distinct([*found, *tried, *nearer])[:keep]

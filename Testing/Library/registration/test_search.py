@@ -11,7 +11,6 @@ from scipy.spatial.transform import Rotation
 
 from CrossKEYLib.config import EstimateConfig, SearchConfig
 from CrossKEYLib.descriptors.dense import DenseEncoder
-from CrossKEYLib.errors import InputError
 from CrossKEYLib.estimation.target_error import target_errors
 from CrossKEYLib.formats.landmarks import read_landmark_pairs
 from CrossKEYLib.geometry import transform
@@ -24,23 +23,18 @@ from CrossKEYLib.registration.search import OrientationSearch, Pose, orientation
 from CrossKEYLib.runtime.resources import resource
 from CrossKEYLib.synthesis.anatomy import brain_mask
 
-FARTHEST_DEG = {12: 90.0, 24: 62.8, 60: 44.5}
+FARTHEST_DEG = {24: 62.8, 48: 56.0}
 
 
 @pytest.mark.parametrize("count", FARTHEST_DEG)
 def test_every_rotation_lies_near_one_of_the_orientations(count: int) -> None:
-    found = Rotation.from_matrix(orientations(count))
+    found = Rotation.from_matrix(orientations()[:count])
     assert len(found) == count
     assert found[0].magnitude() == pytest.approx(0)
     others = Rotation.random(500, rng=np.random.default_rng(0))
     nearest = [np.degrees((other * found.inv()).magnitude().min()) for other in others]
     assert max(nearest) <= FARTHEST_DEG[count] + 0.1
     assert max(nearest) > FARTHEST_DEG[count] - 12  # so the limit is no empty promise
-
-
-def test_another_number_of_orientations_is_refused() -> None:
-    with pytest.raises(InputError, match="12, 24, 60"):
-        orientations(30)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +79,7 @@ def test_a_clear_lead_spares_the_other_orientations(
             for shift, score in zip(shifts, scores, strict=True)
         ]
 
-    for scores, expected in (([2.0, 1.5], [24]), ([2.0, 1.9], [24, 60])):
+    for scores, expected in (([2.0, 1.5], [24]), ([2.0, 1.9], [24, 24])):
         rounds.clear()
 
         def record(rotations: np.ndarray, climb: bool, scores: list[float] = scores) -> list[Pose]:
