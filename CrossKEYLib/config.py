@@ -140,7 +140,8 @@ class SearchConfig:
 
     orientations: tuple[int, ...] = (24, 48)  # of 48: so many first, more where none leads
     shrink: float = 1.5  # of both images, so that the encoder sees more of them at once
-    block_voxels: int = 64  # edge of what is described of the iUS
+    block_voxels: tuple[int, ...] = (64, 80)  # edge of what is described of the iUS
+    block_share: float = 0.5  # of the iUS's points in it, or the next larger one is taken
     points: int = 400  # in it
     hypotheses: int = 1500  # per orientation
     keep: int = 5  # poses that are looked at again

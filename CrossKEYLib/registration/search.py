@@ -79,7 +79,7 @@ class OrientationSearch:
         self.estimate = replace(estimate, hypotheses=config.hypotheses, transform="rigid")
         self.target = self._shrunk_target(pair.target)
         self.ius = _scaled(pair.ius, 1 / config.shrink).smoothed(encoder.config.spacing_mm)
-        self.centre, self.points = self._ball(pair.points)
+        self.centre, self.points, self.block = self._ball(pair.points)
 
     def poses(self) -> list[Pose]:
         """Different poses, the one that agrees best first; at most ``config.keep``.
@@ -109,15 +109,20 @@ class OrientationSearch:
         descriptors = self.encoder.describe(mri, points * small, "mri")
         return Target.of(target.mri, Described(points, descriptors), target.grid.spacing_mm)
 
-    def _ball(self, points: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
-        """Middle of the ball with most points, RAS mm, and the first of the points in it."""
+    def _ball(self, points: torch.Tensor) -> tuple[np.ndarray, torch.Tensor, int]:
+        """Middle of the ball with most points, RAS mm, the first of the points in it, and the edge
+        in voxels of the block that shows it: the smallest that holds enough of them."""
         encoder, config = self.encoder.config, self.config
-        reach = encoder.spacing_mm * (config.block_voxels - 1) / 2 - encoder.context_mm
-        radius = reach * config.shrink
         centres = points[:_CENTRES]
-        inside = torch.cdist(centres, points) <= radius
-        best = int(inside.sum(1).argmax())
-        return centres[best].double().cpu().numpy(), points[inside[best]][: config.points]
+        ways = torch.cdist(centres, points)
+        for block in config.block_voxels:
+            radius = (encoder.spacing_mm * (block - 1) / 2 - encoder.context_mm) * config.shrink
+            inside = ways <= radius
+            best = int(inside.sum(1).argmax())
+            within = points[inside[best]]
+            if len(within) >= config.block_share * len(points):
+                break
+        return centres[best].double().cpu().numpy(), within[: config.points], block
 
     def _tried(self, rotations: Sequence[np.ndarray] | np.ndarray, climb: bool) -> list[Pose]:
         """The best pose with each rotation ``[3, 3]`` or some way from it, where there is one;
@@ -132,7 +137,7 @@ class OrientationSearch:
     @torch.inference_mode()
     def _described(self, rotations: Sequence[np.ndarray] | np.ndarray) -> list[torch.Tensor]:
         """Descriptors ``[N, D]`` of the points, seen along the axes of each rotation."""
-        small, size = 1 / self.config.shrink, self.config.block_voxels
+        small, size = 1 / self.config.shrink, self.block
         step = self.encoder.config.spacing_mm
         seen = []
         for rotation in rotations:
