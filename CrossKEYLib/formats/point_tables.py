@@ -6,6 +6,7 @@ is RAS mm.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from dataclasses import dataclass
@@ -92,23 +93,26 @@ def read_csv(path: Path) -> Table:
     lines, system, header = _lines(path)
     if not lines:
         return Table(np.empty((0, 6)), [])
-    delimiter = max(",;\t", key=lines[0][1].count)
+    # A comma may be a decimal point, and a label may hold any of them.
+    bare = re.sub(r'"[^"]*"', "", lines[0][1])
+    delimiter = next((one for one in ";\t" if bare.count(one) >= 2), ",")
     rows = [(n, next(csv.reader([line], delimiter=delimiter))) for n, line in lines]
+    comma = delimiter != ","
     names = [cell.strip() for cell in rows[0][1]]
     if header is not None:  # Slicer's own, in a comment
         columns = _columns(path, header, system)
-    elif not _numbers(names, some=True):
+    elif not _numbers([_dotted(name, comma) for name in names], some=True):
         columns, rows = _columns(path, names, system), rows[1:]
     else:
         signs = LPS_SIGNS if system == "lps" else (1, 1, 1)
         columns = Columns(list(range(6)), [*signs, *signs])
-    return _table(path, rows, columns, comma=delimiter != ",")
+    return _table(path, rows, columns, comma)
 
 
 def _table(path: Path, rows: list[tuple[int, list[str]]], columns: Columns, comma: bool) -> Table:
     found, labels = [], []
     for number, cells in rows:
-        texts = [cell.strip().replace(",", ".") if comma else cell.strip() for cell in cells]
+        texts = [_dotted(cell.strip(), comma) for cell in cells]
         if columns.defined is not None and texts[columns.defined : columns.defined + 1] == ["0"]:
             continue  # a point that was never placed
         numbers = _numbers([texts[n] for n in columns.cells if n < len(texts)])
@@ -119,6 +123,11 @@ def _table(path: Path, rows: list[tuple[int, list[str]]], columns: Columns, comm
         labels.append("" if columns.label is None else cells[columns.label].strip())
     shape = (-1, len(columns.cells))
     return Table(np.array(found, float).reshape(shape) * columns.signs, labels)
+
+
+def _dotted(cell: str, comma: bool) -> str:
+    """With a decimal point where the table may have decimal commas."""
+    return cell.replace(",", ".") if comma else cell
 
 
 def _lines(path: Path) -> tuple[list[tuple[int, str]], str | None, list[str] | None]:
@@ -246,7 +255,10 @@ def read_text(path: Path) -> str:
         InputError: no such file, or it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        data = path.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # of spreadsheets
+        text = data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise InputError(f"{printable(path)}: no such file; check the path") from None
     except OSError as error:

@@ -230,6 +230,21 @@ def test_labels_and_decimal_commas(tmp_path):
     check_pairs(path)
 
 
+@pytest.mark.parametrize("header", ["", "mri_r;mri_a;mri_s;ius_r;ius_a;ius_s\n"])
+def test_decimal_commas_outnumber_the_semicolons(tmp_path, header):
+    path = tmp_path / "p.csv"
+    rows = [";".join(f"{x:.3f}" for x in row) for row in ROWS.tolist()]
+    path.write_text(header + "\n".join(rows).replace(".", ","))
+    check_pairs(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_tables_as_spreadsheets_encode_them(tmp_path, encoding):
+    path = table(tmp_path / "p.csv", "mri_r,mri_a,mri_s,ius_r,ius_a,ius_s", list(range(6)))
+    path.write_bytes(path.read_text().replace(",", "\t").replace("\n", "\r\n").encode(encoding))
+    check_pairs(path)
+
+
 def test_semicolons_and_comments_in_the_names_of_a_tag_file(tmp_path):
     path = tmp_path / "p.tag"
     path.write_text(TAG.replace('3.5 ""', '3.5 "sulcus; left 50 % in"'))
