@@ -45,6 +45,7 @@ import torch
 from .config import RegisterConfig
 from .errors import CrossKEYError, InputError
 from .estimation.target_error import target_errors
+from .formats.volumes import read_mask
 from .geometry.volume import Volume
 from .landmarks.cache import EmbeddedImages
 from .landmarks.propagate import check_inside
@@ -120,7 +121,7 @@ class Worker:
         place = pick_device(device)
         fixed, moving = (Volume.read(path).to(place) for path in (mri, ius))
         brain, view = (
-            None if path is None else Volume.read(path).to(place) for path in (mri_mask, ius_mask)
+            None if path is None else read_mask(path).to(place) for path in (mri_mask, ius_mask)
         )
         stamps = ("" if path is None else _stamp(path) for path in (model, mri_mask))
         key = (fingerprint(fixed), *stamps, str(place))

@@ -88,7 +88,7 @@ def register(
     from ..config import RegisterConfig
     from ..formats import outputs
     from ..formats.transforms import read_transform
-    from ..formats.volumes import read_volume
+    from ..formats.volumes import read_mask, read_volume
     from ..models.patient import Model
     from ..registration.pipeline import register as run
     from ..runtime.progress import display
@@ -105,7 +105,7 @@ def register(
         shown.stage("reading")
         fixed, moving = (read_volume(path, options).to(place) for path in (mri, ius))
         brain, view = (
-            None if path is None else read_volume(path).to(place) for path in (mri_mask, ius_mask)
+            None if path is None else read_mask(path).to(place) for path in (mri_mask, ius_mask)
         )
         result = run(
             fixed,

@@ -40,6 +40,19 @@ def checked(samples: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def checked_mask(samples: np.ndarray) -> torch.Tensor:
+    """Labels ``[K, J, I]`` as float32: 1 where above zero, 0 elsewhere and where NaN. A mask may
+    fill its grid, and be of few slices.
+
+    Raises:
+        InputError: it marks nothing.
+    """
+    marked = samples > 0
+    if not marked.any():
+        raise InputError("the mask is empty: no voxel is above zero; draw it and export it again")
+    return torch.from_numpy(marked.astype(np.float32))
+
+
 def _unwrapped(array: np.ndarray) -> np.ndarray:
     """Undo the overflow of a 16-bit file: values above 32767 stand there as values from -32768 up,
     far below everything else. No scanner makes values as low (CT ends at -3024)."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from ..errors import InputError, InputWarning
 from ..geometry.transform import Matrix
@@ -19,7 +21,7 @@ from ..geometry.volume import Volume
 from .atomic import whole
 from .options import ReadOptions
 from .paths import itk_name, printable
-from .samples import checked
+from .samples import checked, checked_mask
 from .transforms import LPS_RAS, quiet
 from .units import check_spacing
 
@@ -44,15 +46,32 @@ def read_volume(path: str | os.PathLike[str], options: ReadOptions | None = None
     Warns:
         InputWarning: a choice or a correction that a person should know of.
     """
-    path = Path(path)
+    return _read(Path(path), options or ReadOptions(), checked)
+
+
+def read_mask(path: str | os.PathLike[str]) -> Volume:
+    """Read a label volume, of any of these formats, as 1 where it is above zero and 0 elsewhere.
+
+    Raises:
+        InputError: it cannot be read, or marks nothing.
+
+    Warns:
+        InputWarning: as `read_volume`.
+    """
+    return _read(Path(path), ReadOptions(), checked_mask)
+
+
+def _read(
+    path: Path, options: ReadOptions, accepted: Callable[[np.ndarray], torch.Tensor]
+) -> Volume:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if not path.exists():
                 raise InputError("no such file or folder; check the path")
-            samples, matrix = _load(path, options or ReadOptions())
+            samples, matrix = _load(path, options)
             check_spacing(np.linalg.norm(matrix[:3, :3], axis=0))
-            volume = Volume(checked(samples), matrix)
+            volume = Volume(accepted(samples), matrix)
         except InputError as error:
             raise InputError(f"{printable(path)}: {error}") from error
         except ModuleNotFoundError as error:  # inside an application with a Python of its own
@@ -64,7 +83,7 @@ def read_volume(path: str | os.PathLike[str], options: ReadOptions | None = None
     for warning in caught:
         told = issubclass(warning.category, InputWarning)
         text = f"{printable(path)}: {warning.message}" if told else str(warning.message)
-        warnings.warn(text, warning.category, stacklevel=2)
+        warnings.warn(text, warning.category, stacklevel=3)
     return volume
 
 

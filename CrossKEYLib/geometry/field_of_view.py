@@ -39,7 +39,7 @@ def ius_in_view(ius: Volume, mask: Volume | None = None) -> Volume:
         InputError: the mask leaves nothing, or all samples are alike.
     """
     if mask is not None:
-        return _lifted(ius, _masked(ius, mask, "ultrasound"))
+        return _lifted(ius, masked(ius, mask, "ultrasound"))
     array = ius.array.cpu().numpy()
     background, value = _background(array)
     whole = ~background
@@ -74,7 +74,12 @@ def inside(mask: Volume, points: torch.Tensor) -> torch.Tensor:
     return binary(mask).sample(points, "nearest") > 0.5
 
 
-def _masked(image: Volume, mask: Volume, what: str) -> torch.Tensor:
+def masked(image: Volume, mask: Volume, what: str) -> torch.Tensor:
+    """Samples of the image that lie where a mask is above zero; bool ``[K, J, I]``.
+
+    Raises:
+        InputError: none does; ``what`` names the image.
+    """
     points = Grid.of(image).points(image.device)
     kept = inside(mask.to(image.device), points.reshape(-1, 3)).reshape(image.shape)
     if not bool(kept.any()):

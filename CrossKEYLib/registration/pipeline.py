@@ -16,7 +16,7 @@ from ..estimation import DescriptorScore, locate
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
 from ..geometry.brain import brain_mask
-from ..geometry.field_of_view import binary, inside, ius_in_view, mri_in_view
+from ..geometry.field_of_view import binary, inside, ius_in_view, masked, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
 from ..geometry.transform import Matrix, nearest_rotation, rotation_angle_deg
 from ..geometry.volume import Volume
@@ -93,7 +93,10 @@ def register(
     check_settings(config, model)
     if universal is None and wants_universal(config):
         universal = UniversalModel.load(resource(ULTRASOUND)).to(moving.device)
-    brain = None if fixed_mask is None else binary(fixed_mask).to(fixed.device)
+    brain = None
+    if fixed_mask is not None:
+        masked(fixed, fixed_mask, "MRI")
+        brain = binary(fixed_mask).to(fixed.device)
     run = _Pipeline(model, config, universal, seed, progress).run
     return run(fixed, ius_in_view(moving, moving_mask), initial, brain)
 

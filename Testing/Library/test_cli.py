@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from phantoms.registered import TRUTH, outcome, pair
 from phantoms.training import small_encoder, texture
@@ -25,6 +26,7 @@ from CrossKEYLib.geometry.intensity import rescaled
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.keypoints.sift3d import detect
 from CrossKEYLib.models.patient import Model
+from CrossKEYLib.registration import pipeline
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["demo", "prepare", "register", "keypoints", "synthesize", "landmark", "evaluate"]
@@ -205,6 +207,65 @@ def test_refused_without_any_transform(registering, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["matrix_ras"] is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "out.json"]
+
+
+def mask_file(path: Path, volume: Volume, marked: torch.Tensor, step: int = 2) -> Path:
+    """A 16-bit label volume on every ``step``-th voxel of the volume's grid."""
+    labels = sitk.GetImageFromArray((5 * marked[::step, ::step, ::step]).numpy().astype("u2"))
+    lps = np.diag([-1.0, -1, 1, 1]) @ volume.ijk_to_ras
+    labels.SetOrigin(lps[:3, 3].tolist())
+    labels.SetSpacing((step * volume.spacing_mm).tolist())
+    labels.SetDirection((lps[:3, :3] / volume.spacing_mm).ravel().tolist())
+    sitk.WriteImage(labels, str(path))
+    return path
+
+
+def test_masks_decide_where_keypoints_lie(files, tmp_path, monkeypatch):
+    """Label volumes on coarser grids; the work is done for real."""
+    volumes = {name: Volume.read(files / f"{name}.nii.gz") for name in ("mri", "ius")}
+    arguments = ["register", "--model", files / "model.pt", "--output", tmp_path / "out.tfm"]
+    for name, volume in volumes.items():
+        half = torch.arange(volume.shape[1])[:, None] < volume.shape[1] // 2
+        mask = mask_file(tmp_path / f"{name}.nrrd", volume, half.expand(volume.shape))
+        arguments += [f"--{name}", files / f"{name}.nii.gz", f"--{name}-mask", mask]
+    results = []
+
+    work = pipeline.register
+
+    def spy(*pair, **options):
+        results.append(work(*pair, **options))
+        return results[-1]
+
+    monkeypatch.setattr(pipeline, "register", spy)
+    assert cli.main([str(a) for a in arguments]) in (0, 3)
+    (found,) = results
+    for volume, described in ((volumes["mri"], found.fixed), (volumes["ius"], found.moving)):
+        j = transform.apply(transform.invert(volume.ijk_to_ras), described.points)[:, 1]
+        assert len(j) > 20
+        assert float(j.max()) < volume.shape[1] // 2 + 1
+
+
+@pytest.mark.parametrize("image", ["mri", "ius"])
+def test_masks_that_cannot_be_used(files, tmp_path, tmp_path_factory, capsys, image):
+    volume = Volume.read(files / f"{image}.nii.gz")
+    masks = tmp_path_factory.mktemp("masks")
+    all_of_it = torch.ones(volume.shape, dtype=torch.bool)
+    empty = mask_file(masks / "empty.nrrd", volume, ~all_of_it)
+    away = mask_file(masks / "away.nrrd", volume.moved(np.eye(4) + 900 * np.eye(4, k=3)), all_of_it)
+    bad = masks / "bad.nrrd"
+    bad.write_text("no image")
+    what = {"mri": "MRI", "ius": "ultrasound"}[image]
+    for path, words in (
+        (masks / "none.nrrd", "none.nrrd: no such file or folder"),
+        (bad, "bad.nrrd: "),
+        (empty, "empty.nrrd: the mask is empty: no voxel is above zero"),
+        (away, f"the mask of the {what} does not lie on it; give one in the same world"),
+    ):
+        given = ["--mri", files / "mri.nii.gz", "--ius", files / "ius.nii.gz"]
+        given += ["--model", files / "model.pt", "--output", tmp_path / "out.tfm"]
+        line = refused(capsys, "register", *given, f"--{image}-mask", path)
+        assert words in line
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_figure_leaves_nothing(registering, tmp_path, monkeypatch, capsys):

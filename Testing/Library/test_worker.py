@@ -21,7 +21,7 @@ from phantoms.training import texture
 
 from CrossKEYLib.formats.landmarks import read_landmark_pairs
 from CrossKEYLib.geometry import transform
-from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.runtime.resources import resource
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +126,38 @@ def test_two_registrations_the_second_warm(worker):
     assert bool((residual[inlier] <= 4.01).all())
 
 
+def test_masks_decide_where_matches_lie(worker, tmp_path):
+    """Label volumes on grids of their own, as a segmentation is exported; the second request is
+    warm, a changed mask makes it cold."""
+    fixed, moving = read_landmark_pairs([resource("SampleData/landmarks.csv")])
+    masks = {"mri_mask": (fixed, 35.0, 3.0), "ius_mask": (moving, 25.0, 2.0)}
+    request: dict[str, Any] = {"id": 1, "do": "register", "mri": MRI, "ius": IUS, "model": MODEL}
+    for name, (points, radius, step) in masks.items():
+        request[name] = str(tmp_path / f"{name}.nrrd")
+        ball_mask(points.mean(0), radius, step).write(request[name])
+    first = worker.ask(request)
+    assert first["kind"] == "result", first
+    for name, (points, radius, step) in masks.items():
+        matched = torch.tensor(first["matches"]["mri" if name == "mri_mask" else "ius"])
+        assert len(matched) > 20
+        assert float((matched - points.mean(0)).norm(dim=1).max()) < radius + 2 * step
+    assert worker.ask(request)["warm"]
+    ball_mask(fixed.mean(0), 30.0, 3.0).write(request["mri_mask"])
+    again = worker.ask(request)
+    assert not again["warm"]
+    matched = torch.tensor(again["matches"]["mri"])
+    assert float((matched - fixed.mean(0)).norm(dim=1).max()) < 36
+
+
+def ball_mask(centre: torch.Tensor, radius: float, step: float) -> Volume:
+    """Label 3 within a ball."""
+    size = 2 * int(radius / step) + 5
+    corner = centre.numpy() - (size - 1) / 2 * step
+    grid = Grid((size, size, size), transform.from_parts(np.eye(3) * step, corner))
+    away = (grid.points() - centre.float()).norm(dim=-1)
+    return Volume(3.0 * (away < radius), grid.ijk_to_ras)
+
+
 def test_landmarks_the_second_question_warm(worker, tmp_path):
     image = texture(64, grain=2.5)
     shift = transform.from_parts(np.eye(3), [6.0, -4.0, 8.0])
@@ -153,14 +185,19 @@ def test_landmarks_the_second_question_warm(worker, tmp_path):
     assert "lies outside of its image" in outside["message"]
 
 
-def test_bad_requests_are_answered_and_forgotten(worker, tmp_path):
+def test_bad_requests_are_answered_and_forgotten(worker, tmp_path_factory, tmp_path):
     good = {"id": 1, "do": "register", "mri": MRI, "ius": str(tmp_path / "none.nii.gz")}
+    away = str(tmp_path_factory.mktemp("masks") / "away.nrrd")
+    ball_mask(torch.tensor([900.0, 0, 0]), 20.0, 2.0).write(away)
     for line, words in (
         ("no json", "JSON"),
         ("[1, 2]", "JSON object"),
         ({"id": 3, "do": "dance"}, "dance"),
         (good, "none.nii.gz"),
         ({**good, "device": "abacus"}, "abacus"),
+        ({**good, "ius": IUS, "mri_mask": str(tmp_path / "no-mask.nrrd")}, "no-mask.nrrd: no such"),
+        ({**good, "ius": IUS, "mri_mask": away}, "mask of the MRI does not lie on it"),
+        ({**good, "ius": IUS, "ius_mask": away}, "mask of the ultrasound does not lie on it"),
         ({"id": 4, "do": "prepare", "mri": [MRI], "output": str(tmp_path / "p.txt")}, ".pt"),
     ):
         answer = worker.ask(line)

@@ -14,13 +14,21 @@ from phantoms.volumes import ORIENTATIONS, SHAPE, matrix_of, nifti, noise_volume
 from CrossKEYLib.errors import InputError, InputWarning
 from CrossKEYLib.formats.options import ReadOptions
 from CrossKEYLib.formats.transforms import read_transform, write_transform
-from CrossKEYLib.formats.volumes import read_volume, write_volume
+from CrossKEYLib.formats.volumes import read_mask, read_volume, write_volume
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.volume import Grid, Volume
 
 FORMATS = [".nii", ".nii.gz", ".nrrd", ".mha"]
 CORNERS = [(0, 0, 0), (14, 0, 0), (0, 11, 0), (0, 0, 8), (3, 7, 5)]
 DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"]
+
+
+def test_a_mask_may_fill_its_grid_and_have_one_slice(tmp_path):
+    labels = sitk.GetImageFromArray(np.full((1, 9, 9), 7, "u1"))
+    sitk.WriteImage(labels, str(tmp_path / "m.nrrd"))
+    mask = read_mask(tmp_path / "m.nrrd")
+    assert mask.shape == (1, 9, 9)
+    assert mask.array.unique().tolist() == [1]
 
 
 # Round trips and positions
