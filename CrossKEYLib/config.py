@@ -53,7 +53,19 @@ class MatchConfig:
     second_best_radius_mm: float = 5.0  # neighbours of the best are not rivals
     cycle_tolerance_mm: float = 4.0  # a match may come back this far from where it began
     rank: str = "ratio"  # of distances to the best and its rival, or by "similarity" alone
-    max_matches: int = 1000  # best ones kept
+    max_matches: int = 3000  # best ones kept
+
+
+@dataclass(frozen=True)
+class ConsensusConfig:
+    """Which matches support each other."""
+
+    edge_tolerance_mm: float = 4.0  # a rigid motion keeps edge lengths to within noise
+    reach_mm: float = 30.0  # Gaussian sigma of the distance over which matches support each other
+    nearest_mm: float = 1.5  # nearer ones are the same structure
+    iterations: int = 3
+    share: float = 1 / 3  # of the matches, which is kept
+    fewest: int = 300  # that are kept, where there are so many
 
 
 @dataclass(frozen=True)
@@ -154,6 +166,7 @@ class RegisterConfig:
     """The whole pipeline."""
 
     match: MatchConfig = MatchConfig()
+    consensus: ConsensusConfig = ConsensusConfig()
     keypoints: KeypointConfig = KeypointConfig()  # of models that describe patches
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()

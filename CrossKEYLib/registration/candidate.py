@@ -71,7 +71,8 @@ class Candidate:
         pair: what was matched.
         rotation: 3x3, ``R_fixed_moving`` in which the iUS was described.
         moving: its described points.
-        matches: rows (fixed, moving).
+        tentative: matches, rows (fixed, moving), ranked by their descriptors alone.
+        matches: those of them that support each other, best first.
         descriptor_score: all similarities of the two, to score transforms by; None where keypoints
             alone were described.
         result: the transform.
@@ -81,6 +82,7 @@ class Candidate:
     pair: Pair
     rotation: np.ndarray
     moving: Described
+    tentative: Matches
     matches: Matches
     descriptor_score: DescriptorScore | None
     result: RigidResult
@@ -100,6 +102,9 @@ class Candidate:
     def with_matrix(self, matrix: Matrix, threshold_mm: float) -> Candidate:
         """The same with another ``T_fixed_moving``; without a transform where too few matches lie
         within ``threshold_mm``."""
-        a, b = self.matches.indices.T
-        matched = self.pair.target.described.points[a], self.moving.points[b]
-        return replace(self, result=result_of(matrix, *matched, threshold_mm))
+        return replace(self, result=result_of(matrix, *self.ends(self.matches), threshold_mm))
+
+    def ends(self, matches: Matches) -> tuple[torch.Tensor, torch.Tensor]:
+        """``[K, 3]`` RAS mm in the MRI, and in the iUS."""
+        a, b = matches.indices.T
+        return self.pair.target.described.points[a], self.moving.points[b]

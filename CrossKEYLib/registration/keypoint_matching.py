@@ -91,7 +91,7 @@ class KeypointMatcher:
             a, b = matches.indices.T
             paired = fixed.points[a], moving.points[b]
             found = locate(*paired, self.config.estimate, generator, matches.scores)
-        return Candidate(pair, rotation, moving, matches, None, found)
+        return Candidate(pair, rotation, moving, matches, matches, None, found)
 
 
 def keypoints_of(

@@ -12,7 +12,8 @@ import torch
 
 from ..config import RegisterConfig
 from ..descriptors.dense import DenseEncoder
-from ..estimation import DescriptorScore, locate
+from ..estimation import DescriptorScore, RigidResult, locate
+from ..estimation.consensus import supported
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
 from ..geometry.brain import brain_mask
@@ -25,7 +26,7 @@ from ..models.described import Described
 from ..models.patient import Model, describe_brain
 from ..models.universal import ULTRASOUND, UniversalModel
 from ..runtime.resources import resource
-from ..trust.assess import Trust, assess
+from ..trust.assess import Tentative, Trust, assess
 from ..trust.lc2 import lc2_margin
 from ..trust.mind_margin import mind_margin
 from ..trust.plausibility import check_pair
@@ -192,19 +193,27 @@ class _Pipeline:
         return pair.thinned(self.config.coarse_points_fixed, most_moving)
 
     def _once(self, pair: Pair, rotation: np.ndarray) -> Candidate:
-        moving, matches = self._matched(pair, rotation)
+        compared = self._compared(pair, rotation)
         with self.stage("estimation"):
-            a, b = matches.indices.T
-            descriptor_score = DescriptorScore(pair.target.grid, moving.points, moving.descriptors)
             found = locate(
-                pair.target.described.points[a],
-                moving.points[b],
+                *compared.ends(compared.matches),
                 self.config.estimate,
                 self.generator,
-                matches.scores,
-                descriptor_score,
+                compared.matches.scores,
+                compared.descriptor_score,
             )
-        return Candidate(pair, rotation, moving, matches, descriptor_score, found)
+        return replace(compared, result=found)
+
+    def _compared(self, pair: Pair, rotation: np.ndarray) -> Candidate:
+        """The iUS described in one orientation and matched; no transform yet."""
+        moving, tentative = self._matched(pair, rotation)
+        with self.stage("estimation"):
+            points = pair.target.described.points, moving.points
+            matches = supported(*points, tentative, self.config.consensus)
+            descriptor_score = DescriptorScore(pair.target.grid, moving.points, moving.descriptors)
+        none = torch.zeros(len(matches), dtype=torch.bool, device=matches.scores.device)
+        nothing = RigidResult.failure("no transform was estimated", none)
+        return Candidate(pair, rotation, moving, tentative, matches, descriptor_score, nothing)
 
     def _matched(self, pair: Pair, rotation: np.ndarray) -> tuple[Described, Matches]:
         """The iUS seen along axes in which it is oriented as the MRI is along RAS."""
@@ -255,17 +264,8 @@ class _Pipeline:
         turned = nearest_rotation(matrix)
         if rotation_angle_deg(candidate.rotation.T @ turned) < _TURNED_DEG:
             return candidate
-        moving, matches = self._matched(pair, turned)
-        with self.stage("estimation"):
-            descriptor_score = DescriptorScore(pair.target.grid, moving.points, moving.descriptors)
-            anew = replace(
-                candidate,
-                rotation=turned,
-                moving=moving,
-                matches=matches,
-                descriptor_score=descriptor_score,
-            )
-            anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
+        anew = replace(self._compared(pair, turned), seen=candidate.seen)
+        anew = anew.with_matrix(matrix, self.config.estimate.inlier_threshold_mm)
         return max(candidate, anew, key=lambda one: one.score)
 
     def _searched(self, pair: Pair) -> tuple[Candidate, Trust]:
@@ -315,14 +315,12 @@ class _Pipeline:
     def _assess(self, candidate: Candidate) -> Trust:
         ius = candidate.pair.ius
         with self.stage("trust"):
-            a, b = candidate.matches.indices.T
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
             margins = self._coincidence(candidate)
             return assess(
-                candidate.pair.target.described.points[a],
-                candidate.moving.points[b],
+                *candidate.ends(candidate.matches),
                 candidate.result,
                 view,
                 self.config.estimate,
@@ -330,7 +328,15 @@ class _Pipeline:
                 self.generator,
                 candidate.descriptor_score,
                 *margins,
+                tentative=self._tentative(candidate),
             )
+
+    def _tentative(self, candidate: Candidate) -> Tentative | None:
+        """What the matches were chosen from; None where they were not."""
+        if candidate.tentative is candidate.matches:
+            return None
+        ends = candidate.ends(candidate.tentative)
+        return Tentative(*ends, candidate.tentative.scores, self.config.consensus)
 
     def _coincidence(self, candidate: Candidate) -> tuple[float, float]:
         """`mind_margin` and `lc2_margin`; zeros without a transform."""

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..config import EstimateConfig, TrustConfig
+from ..config import ConsensusConfig, EstimateConfig, TrustConfig
 from ..errors import EstimationError
 from ..estimation import DescriptorScore, RigidResult, estimate_rigid, locate
+from ..estimation.consensus import strongest
 from ..estimation.ransac import MIN_INLIERS, independence
 from ..geometry.transform import Matrix, apply, perturbations_about, rms_displacement_mm
 from .confidence import ACCEPTED, REFUSED, TrustModel
@@ -87,6 +88,39 @@ class Trust:
         return self.verdict == ACCEPTED
 
 
+@dataclass(frozen=True, eq=False)
+class Tentative:
+    """The matches from which those that support each other were chosen.
+
+    Choosing finds agreement among wrong matches too, so whatever is compared with chance, or found
+    anew from a half, has to choose anew.
+
+    Attributes:
+        points_fixed, points_moving: ``[K, 3]`` RAS mm, paired row by row, best first.
+        scores: ``[K]`` of their descriptors.
+        config: how they are chosen; all are taken when missing.
+    """
+
+    points_fixed: torch.Tensor
+    points_moving: torch.Tensor
+    scores: torch.Tensor
+    config: ConsensusConfig | None
+
+    def chosen(
+        self, rows: torch.Tensor | None = None, points_moving: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both ends of the matches that support each other, among the rows that a bool ``[K]``
+        selects, or with other moving points ``[K, 3]``."""
+        moving = self.points_moving if points_moving is None else points_moving
+        ends, scores = (self.points_fixed, moving), self.scores
+        if rows is not None:
+            ends, scores = (ends[0][rows], ends[1][rows]), scores[rows]
+        if self.config is None:
+            return ends
+        kept = strongest(*ends, scores, self.config)
+        return ends[0][kept], ends[1][kept]
+
+
 def assess(
     points_fixed: torch.Tensor,
     points_moving: torch.Tensor,
@@ -98,6 +132,7 @@ def assess(
     descriptor_score: DescriptorScore | None = None,
     mind_margin: float = math.inf,
     lc2_margin: float = math.inf,
+    tentative: Tentative | None = None,
 ) -> Trust:
     """Assess a result by the matches it came from, and by the descriptors behind them.
 
@@ -113,6 +148,7 @@ def assess(
             the transform reaches then takes the place of the inliers in the comparison with
             chance: it uses all points where inliers use the few best.
         mind_margin, lc2_margin: see `Trust`.
+        tentative: what the matches were chosen from; the matches themselves when missing.
 
     Raises:
         EstimationError: no field-of-view points.
@@ -124,18 +160,22 @@ def assess(
     fixed_in, moving_in = (p[result.inliers].cpu().double() for p in (points_fixed, points_moving))
     weights = independence(fixed_in, moving_in, config.cluster_radius_mm)
     worth = float(weights.sum())
-    chance, chance_worth = _chance(points_fixed, points_moving, again, trust, generator)
+    if tentative is None:
+        none = points_fixed.new_zeros(len(points_fixed))
+        tentative = Tentative(points_fixed, points_moving, none, None)
+    chance, chance_worth = _chance(tentative, again, trust, generator)
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
     score_ratio = math.inf
     if descriptor_score is not None:
         # Not at the top nearby: features that pulled the transform away are a reason for doubt.
         reached = descriptor_score.at(result.matrix)
-        matched = (points_fixed, points_moving, result.matrix, fov_points)
+        # Those that support each other support this place; the others know of other places.
+        best = slice(len(points_fixed))
+        ends = tentative.points_fixed[best], tentative.points_moving[best]
+        matched = (*ends, result.matrix, fov_points)
         elsewhere = best_elsewhere(*matched, again, trust, generator, descriptor_score)
         score_ratio = max(reached, 0.0) / max(elsewhere, 1e-6)
-    agreement = _agreement(
-        points_fixed, points_moving, fov_points, again, trust, generator, descriptor_score
-    )
+    agreement = _agreement(tentative, fov_points, again, trust, generator, descriptor_score)
     spread = _spread(moving_in, weights)
     deformation = _deformation(result.matrix, points_fixed, points_moving, config)
     noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
@@ -191,8 +231,7 @@ def _blocks(
 
 
 def _chance(
-    points_fixed: torch.Tensor,
-    points_moving: torch.Tensor,
+    tentative: Tentative,
     config: EstimateConfig,
     trust: TrustConfig,
     generator: torch.Generator,
@@ -206,11 +245,12 @@ def _chance(
     counts, worths = [], []
     edge = _BLOCK_RADII * config.cluster_radius_mm
     for _ in range(trust.chance_repeats):
-        corners, block = _blocks(points_moving, edge, generator)
+        corners, block = _blocks(tentative.points_moving, edge, generator)
         order = torch.randperm(len(corners), generator=generator, device=generator.device)
-        shuffled = points_moving + (corners[order.to(block.device)] - corners)[block]
-        found = locate(points_fixed, shuffled, config, generator)
-        pair = points_fixed[found.inliers], shuffled[found.inliers]
+        moved = (corners[order.to(block.device)] - corners)[block]
+        fixed, shuffled = tentative.chosen(points_moving=tentative.points_moving + moved)
+        found = locate(fixed, shuffled, config, generator)
+        pair = fixed[found.inliers], shuffled[found.inliers]
         # A search without result may still have had one match less than it needs.
         counts.append(found.n_inliers if found else MIN_INLIERS - 1)
         worth = float(independence(*pair, config.cluster_radius_mm).sum()) if found else counts[-1]
@@ -260,8 +300,7 @@ def _apart(matrix: Matrix, others: torch.Tensor, fov_points: torch.Tensor) -> to
 
 
 def _agreement(
-    points_fixed: torch.Tensor,
-    points_moving: torch.Tensor,
+    tentative: Tentative,
     fov_points: torch.Tensor,
     config: EstimateConfig,
     trust: TrustConfig,
@@ -275,24 +314,17 @@ def _agreement(
     displacements = []
     edge = _BLOCK_RADII * config.cluster_radius_mm
     for _ in range(trust.splits):
-        offset = torch.rand(3, generator=generator, device=generator.device).to(points_moving)
-        side = _even_block(points_moving, edge, offset)
+        points = tentative.points_moving
+        offset = torch.rand(3, generator=generator, device=generator.device).to(points)
+        side = _even_block(points, edge, offset)
         sides = (
             None if descriptor_score is None else _even_block(descriptor_score.points, edge, offset)
         )
         found = []
         for even in (True, False):
             part = None if descriptor_score is None else descriptor_score.part(sides == even)
-            half = side == even
-            found.append(
-                locate(
-                    points_fixed[half],
-                    points_moving[half],
-                    config,
-                    generator,
-                    descriptor_score=part,
-                )
-            )
+            half = tentative.chosen(side == even)
+            found.append(locate(*half, config, generator, descriptor_score=part))
         a, b = (result.matrix for result in found)
         if a is None or b is None:
             displacements.append(math.inf)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from CrossKEYLib.config import RegisterConfig
-from CrossKEYLib.estimation import DescriptorScore
 from CrossKEYLib.estimation.target_error import landmark_fit, target_errors
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.transform import Matrix
@@ -52,11 +51,7 @@ class Recorder(_Pipeline):
     def displaced(self, candidate: Candidate, matrix: Matrix) -> None:
         """Judge another ``T_fixed_moving`` of a pair, with the iUS described as it lies then and
         refined from there."""
-        moving, matches = self._matched(candidate.pair, transform.nearest_rotation(matrix))
-        score = DescriptorScore(candidate.pair.target.grid, moving.points, moving.descriptors)
-        other = replace(
-            candidate, moving=moving, matches=matches, descriptor_score=score, seen=None
-        )
+        other = self._compared(candidate.pair, transform.nearest_rotation(matrix))
         threshold = self.config.estimate.inlier_threshold_mm
         other = self._refined(other.with_matrix(matrix, threshold))
         if other.result.matrix is not None:
@@ -168,7 +163,7 @@ class Shown:
         began = time.process_time()
         seed = int(torch.randint(2**31, (), generator=generator))
         recorder = Recorder(self.model, self.config, seed)
-        recorder.run(self.mri, moving, None)
+        recorder.run(self.mri, moving, None, None)
         seconds = round(time.process_time() - began, 1)
         rows = rows_of(recorder, truth, start, kind, {**named, "seconds": seconds})
         if truth is None:
