@@ -138,9 +138,9 @@ def test_a_refused_pair_is_assessed_once_or_twice(
     """Every assessment costs as much as a registration that is accepted."""
     assessed: list[None] = []
 
-    def counted(*arguments: object) -> Trust:
+    def counted(*arguments: object, **named: object) -> Trust:
         assessed.append(None)
-        return assess(*arguments)  # type: ignore[arg-type]
+        return assess(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline, "assess", counted)
     generator = torch.Generator().manual_seed(0)
