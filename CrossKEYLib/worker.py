@@ -42,7 +42,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from .config import RegisterConfig
+from .config import RegisterConfig, Transform
 from .errors import CrossKEYError, InputError
 from .estimation.target_error import target_errors
 from .formats.volumes import read_mask
@@ -111,7 +111,7 @@ class Worker:
         ius: str,
         model: str | None = None,
         initial: list[list[float]] | None = None,
-        transform: str = "rigid",
+        transform: Transform = "rigid",
         device: str = "auto",
         seed: int = 0,
         mri_mask: str | None = None,

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..config import DenseConfig
 from ..errors import InputError
 from ..geometry import transform
 from ..geometry.filters import sample_channels
@@ -27,25 +28,15 @@ Padding = Literal["zeros", "replicate"]
 COARSEST = 16  # voxels of the input per cell of the coarsest level
 
 
-@dataclass(frozen=True)
-class DenseConfig:
-    """Size of the encoder."""
-
-    width: int = 32  # channels of the finest level; coarser levels have 2, 4 and 4 times as many
-    dims: int = 64
-    spacing_mm: float = 1.0
-    context_mm: float = 12.0  # seen beyond the outermost point
-
-
 class DenseEncoder(nn.Module):
     """U-shaped encoder with features at stride 2.
 
     Volumes given to it are scaled to [0, 1] (`volume.rescaled`), with 0 meaning empty.
     """
 
-    def __init__(self, config: DenseConfig = DenseConfig()) -> None:
+    def __init__(self, config: DenseConfig | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config or DenseConfig()
         w = config.width
         self.stems = nn.ModuleDict(
             {

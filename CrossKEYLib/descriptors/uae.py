@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..config import UAEConfig
 from ..geometry import transform
 from ..geometry.ct import windowed
 from ..geometry.filters import gaussian, sample_channels
@@ -38,17 +39,6 @@ MOMENTUM = 0.05  # of the statistics
 DIMMEST = 1e-3  # of the voxels that the image fills, as in training
 DARKEST = 0.03  # smoothed intensity of what counts as image
 MARGIN = 80  # voxels; a cell of the fine head depends on 77 to each side
-
-
-@dataclass(frozen=True)
-class UAEConfig:
-    """Size of the network."""
-
-    width: int = 32  # channels at stride 2; strides 4 and 8 have 2 and 3 times as many
-    fine_dims: int = 64
-    coarse_dims: int = 64
-    semantic_dims: int = 32
-    spacing_mm: float = 1.0  # of the grid it sees
 
 
 class Maps(NamedTuple):
@@ -66,9 +56,9 @@ class Maps(NamedTuple):
 class UAENetwork(nn.Module):
     """Encoder with a top-down path and three heads."""
 
-    def __init__(self, config: UAEConfig = UAEConfig()) -> None:
+    def __init__(self, config: UAEConfig | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config or UAEConfig()
         w = config.width
         self.stem = nn.Sequential(_conv(2, w, stride=2), _Block(w))
         self.level4 = nn.Sequential(_conv(w, 2 * w, stride=2), _Block(2 * w), _Block(2 * w))

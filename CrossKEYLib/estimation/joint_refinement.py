@@ -17,6 +17,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
+from ..config import JointConfig
 from ..geometry import transform
 from ..geometry.filters import gaussian, sample_channels
 from ..geometry.intensity import rescaled
@@ -32,22 +33,6 @@ _SHOWN = 0.9  # of the MRI within about 1 mm of a sample that counts
 _FEWEST = 50  # patches wholly on the MRI
 _GRADIENT = 5e-3  # relative to the objective, per mm: where the search ends
 _ITERATIONS = 40
-
-
-@dataclass(frozen=True)
-class JointConfig:
-    """Settings of the sum of both similarities."""
-
-    lc2_weight: float = 0.3  # of LC2 against the mean robust residual of MIND-SSC
-    patches: int = 1500
-    patch_radius_mm: float = 2.5
-    patch_points: int = 24
-    ridge: float = 0.01  # of the fit in a patch, in variances of the MRI
-    spacing_mm: float = 0.75  # at which both images are read
-    smooth_mm: float = 0.5  # Gaussian sigma, of the iUS, so that its speckle does not alias
-    block_mm: float = 8.0  # edge of the cubes, which are fitted in two halves
-    agreement_mm: float = 3.0  # between these two fits, over the field of view, or none is taken
-    reach_mm: float = 4.0  # a refinement that moves the points farther is not taken
 
 
 def refine_jointly(

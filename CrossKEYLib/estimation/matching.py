@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..config import MatchConfig
-from ..errors import EstimationError, InputError
+from ..errors import EstimationError
 from ..geometry.transform import Matrix, apply
 from ..runtime.precision import short_products
 
@@ -77,9 +77,8 @@ def match(
 
     Raises:
         EstimationError: shapes that do not belong together.
-        InputError: an unknown ``config.method`` or ``config.rank``.
     """
-    _check(descriptors_fixed, points_fixed, descriptors_moving, points_moving, config)
+    _check(descriptors_fixed, points_fixed, descriptors_moving, points_moving)
     cycle, moved, pool, radius = config.method == "cycle", None, None, math.inf
     if prior is not None and len(points_moving):
         moved, radius = apply(prior.T_fixed_moving, points_moving), prior.capture_radius_mm
@@ -126,7 +125,6 @@ def _check(
     points_fixed: torch.Tensor,
     descriptors_moving: torch.Tensor,
     points_moving: torch.Tensor,
-    config: MatchConfig,
 ) -> None:
     for side, descriptors, points in (
         ("fixed", descriptors_fixed, points_fixed),
@@ -142,12 +140,6 @@ def _check(
             f"descriptors of one model expected, got lengths {descriptors_fixed.shape[1]} (fixed) "
             f"and {descriptors_moving.shape[1]} (moving); describe both images with the same model"
         )
-    if config.method not in ("nearest", "mutual", "ratio", "cycle"):
-        raise InputError(
-            f"match method {config.method!r} is unknown; use nearest, mutual, ratio or cycle"
-        )
-    if config.rank not in ("ratio", "similarity"):
-        raise InputError(f"match rank {config.rank!r} is unknown; use ratio or similarity")
 
 
 def _most_similar(

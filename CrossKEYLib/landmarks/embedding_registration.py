@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
 
+from ..config import LandmarkConfig, Transform
 from ..estimation import RigidResult, estimate_rigid
 from ..estimation.matching import Prior, match
 from ..geometry.transform import Matrix
 from ..geometry.volume import Volume
 from ..models.universal import UniversalModel
-from .propagate import SPARSE_MM, LandmarkConfig, _thinned, places
+from .propagate import SPARSE_MM, _thinned, places
 
 
 def register_embedded(
@@ -21,7 +21,7 @@ def register_embedded(
     moving: Volume,
     model: UniversalModel | None = None,
     *,
-    transform: Literal["rigid", "affine"] = "rigid",
+    transform: Transform = "rigid",
     config: LandmarkConfig | None = None,
     seed: int = 0,
 ) -> RigidResult:

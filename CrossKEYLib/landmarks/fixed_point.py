@@ -12,35 +12,18 @@ own, the survey's answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
-from ..config import EstimateConfig
+from ..config import EstimateConfig, FixedPointConfig
 from ..errors import EstimationError
 from ..estimation import DescriptorGrid, estimate_rigid
 from ..models.described import Described
-from .local_affine import FitConfig, local_affine
+from .local_affine import local_affine
 
 COARSE = EstimateConfig(inlier_threshold_mm=8.0, edge_tolerance_mm=10.0, hypotheses=5000)
 _TILE_ELEMENTS = 6_000_000  # similarities held at once: 24 MB, which malloc gives again and again
-
-
-@dataclass(frozen=True)
-class FixedPointConfig:
-    """How pairs around a query are found and combined."""
-
-    seed_radius_mm: float = 12.0
-    seed_spacing_mm: float = 6.0
-    iterations: int = 5  # walks A -> B -> A, at most
-    min_similarity: float = 0.3  # of a pair that counts
-    reach_mm: float = 24.0  # pairs farther from the query do not count
-    fewest: int = 5  # pairs; below, those of the whole image tell
-    fit: FitConfig = field(default_factory=FitConfig)
-    survey_mm: float = 14.0  # between seeds over the whole image, for its coarse position
-    survey_reach_mm: float = 50.0  # as reach_mm, where only they tell
-    gate_mm: float = 30.0  # pairs farther off the coarse position do not count
 
 
 class Located(NamedTuple):
@@ -114,7 +97,7 @@ class Survey(NamedTuple):
 def survey_images(
     here: Described,
     there: Described,
-    config: FixedPointConfig = FixedPointConfig(),
+    config: FixedPointConfig | None = None,
     spacing_mm: float = 2.0,
 ) -> Survey:
     """Fixed points of the whole images; arguments as `fixed_point`.
@@ -122,6 +105,7 @@ def survey_images(
     Raises:
         EstimationError: an image without places.
     """
+    config = config or FixedPointConfig()
     _check(here.points, here, there)
     pairs = _settled(_survey(here, config), here, there, config, spacing_mm)
     return Survey(pairs, _coarse_position(pairs))
@@ -132,7 +116,7 @@ def fixed_point(
     described: torch.Tensor,
     here: Described,
     there: Described,
-    config: FixedPointConfig = FixedPointConfig(),
+    config: FixedPointConfig | None = None,
     spacing_mm: float = 2.0,
     survey: Survey | None = None,
 ) -> Located:
@@ -150,6 +134,7 @@ def fixed_point(
     Raises:
         EstimationError: shapes that do not belong together, or no places.
     """
+    config = config or FixedPointConfig()
     _check(queries, here, there)
     pairs, coarse = survey or survey_images(here, there, config, spacing_mm)
     around = _around(queries, here, config, spacing_mm)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
+from ..config import FitConfig
 from ..estimation import kabsch
 
 _FIRST_REACH = 4.0  # of the inlier distance; the fit starts with this tolerance
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Iteratively reweighted least squares (Geman-McClure weights with shrinking reach)."""
-
-    inlier_mm: float = 3.0  # residual at which a pair counts a quarter
-    stiffness_mm2: float = 60.0  # against any but rigid motion
-    iterations: int = 12
 
 
 def local_affine(

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..config import EstimateConfig, MatchConfig
+from ..config import LandmarkConfig
 from ..descriptors.uae import Embedding
 from ..errors import InputError
 from ..geometry.transform import (
@@ -27,31 +27,11 @@ from ..geometry.transform import (
 from ..geometry.volume import Volume
 from ..models.described import Described
 from ..models.universal import UniversalModel
-from .fixed_point import FixedPointConfig, Located, Survey, fixed_point, nearest, survey_images
+from .fixed_point import Located, Survey, fixed_point, nearest, survey_images
 
 SETTLED_DEG = 5.0  # images turned by less against each other are seen in one orientation
 SPARSE_MM = 4.0  # between the fixed image's places in the first pass, which searches everywhere
 Method = Literal["fixed_point", "nearest"]
-
-
-@dataclass(frozen=True)
-class LandmarkConfig:
-    """Similarity, search and registration."""
-
-    fine_weight: float = 1.0  # of the heads' cosines in the similarity, which is their mean
-    coarse_weight: float = 1.0
-    semantic_weight: float = 0.5
-    fixed_point: FixedPointConfig = field(default_factory=FixedPointConfig)
-    keypoints: int = 3000  # of the moving image, for registration
-    passes: int = 2  # the last ones embed the second image as the estimate before lays it
-    capture_radius_mm: float = 15.0  # around that estimate
-    # An embedding changes slowly from place to place: none leads by much, and many are needed.
-    match: MatchConfig = field(
-        default_factory=lambda: MatchConfig(
-            cycle_tolerance_mm=5.0, rank="similarity", max_matches=1500
-        )
-    )
-    estimate: EstimateConfig = field(default_factory=EstimateConfig)
 
 
 def find_landmarks(

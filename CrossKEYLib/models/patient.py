@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..config import ResNetConfig, from_mapping
-from ..descriptors.dense import DenseConfig, DenseEncoder
+from ..config import DenseConfig, ResNetConfig, from_mapping
+from ..descriptors.dense import DenseEncoder
 from ..descriptors.resnet import ResNetDescriptor, load_published
 from ..errors import InputError, ModelError
 from ..formats.checkpoint import MODEL, load_checkpoint, save_checkpoint

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 
-from ..config import from_mapping
-from ..descriptors.uae import Embedding, UAEConfig, UAENetwork, embed
+from ..config import UAEConfig, from_mapping
+from ..descriptors.uae import Embedding, UAENetwork, embed
 from ..errors import ModelError
 from ..formats.checkpoint import MODEL, load_checkpoint, save_checkpoint
 from ..formats.weights import load_state

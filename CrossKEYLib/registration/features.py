@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..config import FeatureMetricConfig, RegisterConfig
+from ..config import FeatureMetricConfig, Refinement, RegisterConfig
 from ..descriptors.dense import DenseEncoder, FeatureMap
 from ..descriptors.mind import self_similarity
 from ..descriptors.uae import Embedding
@@ -31,10 +31,10 @@ from ..models.patient import Model
 from ..models.universal import UniversalModel
 from .candidate import Pair
 
-FEATURES = ("none", "crosskey", "uae", "mind", "mind+lc2")
 _LEARNED = FeatureMetricConfig()
 # Blurred, self-similarities say where tissue is busy, and no longer where its borders lie.
 _SHARP = FeatureMetricConfig(levels_mm=(0.0,), iterations=8)
+_NOT_DENSE = "refine 'crosskey' needs a dense encoder, this model describes patches"
 _REFERENCE = 2000  # places of the MRI that a match is compared with
 
 
@@ -141,29 +141,33 @@ def check_settings(config: RegisterConfig, model: Model) -> None:
     """Refuse settings that the model cannot serve.
 
     Raises:
-        InputError: unknown features, or dense ones of an encoder that has none.
+        InputError: dense features of an encoder that has none.
     """
-    if config.refine not in FEATURES:
-        raise InputError(f"refine must be one of {FEATURES}, got {config.refine!r}")
     if config.refine == "crosskey" and not isinstance(model.encoder, DenseEncoder):
-        raise InputError("refine 'crosskey' needs a dense encoder, this model describes patches")
+        raise InputError(_NOT_DENSE)
 
 
 def features_of(
-    kind: str, mri: Volume, model: Model, embedding: EmbeddingFeatures | None
+    kind: Refinement, mri: Volume, model: Model, embedding: EmbeddingFeatures | None
 ) -> Features:
-    """The features that `RegisterConfig.refine` names; see `check_settings`."""
+    """The features that `RegisterConfig.refine` names.
+
+    Raises:
+        InputError: "uae" without an embedding, or "crosskey" with a patch network.
+    """
     if kind == "uae":
-        assert embedding is not None
+        if embedding is None:
+            raise InputError("refine 'uae' needs the universal embedding; give one")
         return embedding
     if kind in ("mind", "mind+lc2"):
         return SelfSimilarities(mri)
-    assert isinstance(model.encoder, DenseEncoder)
+    if not isinstance(model.encoder, DenseEncoder):
+        raise InputError(_NOT_DENSE)
     return PatchFeatures(model.encoder, rescaled(mri))
 
 
 def refined_by(
-    kind: str, features: Features, pair: Pair, matrix: Matrix
+    kind: Refinement, features: Features, pair: Pair, matrix: Matrix
 ) -> tuple[Matrix, tuple[FeaturePair, FeatureFit] | None]:
     """Improve ``T_fixed_moving`` (4x4, RAS mm) by these features of the MRI.
 

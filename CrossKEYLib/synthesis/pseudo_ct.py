@@ -7,8 +7,6 @@ the faint contrast that it has in CT.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from scipy import ndimage
@@ -27,22 +25,14 @@ FAT = 0.6  # likewise; bright scalp is
 CLOSING_MM = 10.0  # nostrils and ear canals belong to the head
 THICKEST_MM = 14.0  # of bone around the brain
 SKIN_MM = 4.0  # where the head fades into the air it is dark too
-
-
-@dataclass(frozen=True)
-class PseudoCTConfig:
-    """What differs from scanner to scanner and head to head."""
-
-    bone_hu: tuple[float, float] = (600.0, 1300.0)  # drawn between
-    blur_mm: tuple[float, float] = (0.4, 0.9)  # Gaussian sigma
-    noise_hu: tuple[float, float] = (3.0, 10.0)
+# What differs from scanner to scanner and head to head is drawn between these.
+BONE_HU, BLUR_MM, NOISE_HU = (600.0, 1300.0), (0.4, 0.9), (3.0, 10.0)
 
 
 def pseudo_ct(
     mri: Volume,
     generator: torch.Generator,
     anatomy: Anatomy | None = None,
-    config: PseudoCTConfig = PseudoCTConfig(),
 ) -> Volume:
     """Hounsfield units on the MRI's own grid.
 
@@ -50,7 +40,6 @@ def pseudo_ct(
         mri: a whole head, with its skull; T1 with or without contrast agent.
         generator: CPU generator, the only source of chance.
         anatomy: of the MRI, where it is known already.
-        config: ranges that bone, blur and noise are drawn from.
 
     Raises:
         InputError: no brain is found, or the MRI shows no skull.
@@ -72,7 +61,7 @@ def pseudo_ct(
     head, bone = (torch.from_numpy(mask).to(intensity.device) for mask in (head, bone))
     bone_hu, blur_mm, noise_hu = (
         low + (high - low) * float(torch.rand((), generator=generator))
-        for low, high in (config.bone_hu, config.blur_mm, config.noise_hu)
+        for low, high in (BONE_HU, BLUR_MM, NOISE_HU)
     )
     wet = (0.6 * sheets + fluid).clamp(0, 1)
     tissue = TISSUE_HU - TISSUE_RANGE_HU * (intensity - 0.5)  # white matter is the darker one

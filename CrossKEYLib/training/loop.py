@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..config import TrainConfig
+from ..config import LoopConfig
 from ..errors import ModelError
 from ..formats.checkpoint import TRAINING, load_checkpoint, save_checkpoint
 from ..runtime.progress import Progress
@@ -57,7 +57,7 @@ class Run(ABC):
         self,
         encoder: nn.Module,
         patients: Sequence[Any],
-        config: TrainConfig,
+        config: LoopConfig,
         seed: int,
         checkpoint: Path | None,
         identity: str,

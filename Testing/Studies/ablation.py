@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from CrossKEYLib.config import RegisterConfig
+from CrossKEYLib.config import LandmarkConfig, RegisterConfig
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.estimation.feature_pair import aligned
 from CrossKEYLib.estimation.target_error import landmark_fit, target_errors
@@ -34,7 +34,7 @@ from CrossKEYLib.geometry.transform import Matrix
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.keypoints.sampling import moving_points
 from CrossKEYLib.landmarks.embedding_registration import register_embedded
-from CrossKEYLib.landmarks.propagate import LandmarkConfig, places, vectors
+from CrossKEYLib.landmarks.propagate import places, vectors
 from CrossKEYLib.models.patient import Model
 from CrossKEYLib.models.universal import ULTRASOUND, UniversalModel
 from CrossKEYLib.registration.features import EmbeddingFeatures, features_of

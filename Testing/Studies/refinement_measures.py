@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
+from CrossKEYLib.config import JointConfig
 from CrossKEYLib.estimation.feature_pair import FeaturePair, aligned
-from CrossKEYLib.estimation.joint_refinement import JointConfig, JointObjective, refine_jointly
+from CrossKEYLib.estimation.joint_refinement import JointObjective, refine_jointly
 from CrossKEYLib.estimation.target_error import landmark_fit, target_errors
 from CrossKEYLib.evaluation.cases import Case, deformed_cases, find_case, real_cases
 from CrossKEYLib.geometry import transform

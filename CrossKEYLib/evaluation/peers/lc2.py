@@ -17,7 +17,7 @@ from ...geometry.volume import Volume
 from ...trust.lc2 import explained
 from .grids import Overlay, gradient_magnitude, overlap_factor
 from .images import Pair
-from .search import SearchConfig, register_by
+from .search import ClimbConfig, register_by
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Lc2Config:
     least_filled: float = 0.5  # of a patch
     least_overlap: float = 0.5  # of the field of view with the MRI
     ridge: float = 1e-5  # of the fits, in squared intensities
-    search: SearchConfig = field(default_factory=SearchConfig)
+    search: ClimbConfig = field(default_factory=ClimbConfig)
 
 
 class Lc2:

@@ -12,7 +12,7 @@ from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
 from .grids import Overlay, overlap_factor
 from .images import Pair
-from .search import SearchConfig, register_by
+from .search import ClimbConfig, register_by
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class MindConfig:
     radius_voxels: int = 1  # of a patch
     reach_voxels: int = 1  # between a voxel and its neighbours ("dilation")
     least_overlap: float = 0.5  # of the field of view with the MRI
-    search: SearchConfig = field(default_factory=SearchConfig)
+    search: ClimbConfig = field(default_factory=ClimbConfig)
 
 
 class Mind:

@@ -18,7 +18,7 @@ Similarity = Callable[[Matrix], float]  # of T_fixed_moving; larger is better
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class ClimbConfig:
     """Several starts on the coarse level, Powell's method on each level."""
 
     tries: int = 300  # random motions around the start, beside the start itself
@@ -35,7 +35,7 @@ def search(
     levels: Sequence[Similarity],
     centre: np.ndarray,
     rng: np.random.Generator,
-    config: SearchConfig,
+    config: ClimbConfig,
 ) -> Matrix:
     """The best rigid motion near the identity.
 
@@ -83,9 +83,7 @@ def register_by(
     return search(levels, pair.centre_ras, np.random.default_rng(seed), config.search)
 
 
-def climb(
-    similarity: Similarity, start: Matrix, centre: np.ndarray, config: SearchConfig
-) -> Matrix:
+def climb(similarity: Similarity, start: Matrix, centre: np.ndarray, config: ClimbConfig) -> Matrix:
     """The maximum that Powell's method reaches from ``start``."""
     middle = start[:3, :3] @ centre + start[:3, 3]
 

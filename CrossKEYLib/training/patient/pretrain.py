@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ...config import TrainConfig
-from ...descriptors.dense import DenseConfig, DenseEncoder
+from ...config import DenseConfig, TrainConfig
+from ...descriptors.dense import DenseEncoder
 from ...errors import InputError
 from ...formats.atomic import check_writable
 from ...geometry.intensity import rescaled
@@ -19,7 +18,7 @@ from ...models.patient import Model, fingerprints
 from ...synthesis.anatomy import read_anatomy
 from .. import distributed
 from ..loop import Report
-from ..settings import check_sections, file_beside, read_yaml, section
+from ..plan import Entry, PlanFile, of_length
 from .pairs import Patient
 from .prepare import encoder_from, keypoint_saliency
 from .train import train
@@ -79,9 +78,7 @@ def pretrain(
         ModelError: the checkpoint belongs to another run, or ``start`` is no dense model.
     """
     plan = read_plan(data)
-    config = plan.training
-    if minutes is not None or steps is not None:
-        config = replace(config, minutes=minutes, steps=steps)
+    config = of_length(plan.training, minutes, steps)
     if output.suffix != ".pt":
         raise InputError(f"{output}: the model's name must end in .pt")
     check_writable(output)
@@ -119,38 +116,16 @@ def read_plan(path: Path) -> PretrainPlan:
     Raises:
         InputError: anything missing, misspelt or of the wrong kind.
     """
-    content = read_yaml(path)
-    listed = content.get("patients") if isinstance(content, dict) else None
-    if not isinstance(listed, list) or not listed:
-        raise InputError(f"{path}: expected patients, a list, each with a name and images")
-    check_sections(path, content, SECTIONS)
-    patients = tuple(_entry(path, number, entry) for number, entry in enumerate(listed, 1))
-    names = [patient.name for patient in patients]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: two patients are called {name!r}; give each its own name")
+    plan = PlanFile.read(path, SECTIONS)
     return PretrainPlan(
-        section(DenseConfig, content.get("network") or {}, f"{path}: network"),
-        section(TrainConfig, content.get("training") or {}, f"{path}: training"),
-        patients,
+        plan.settings("network", DenseConfig),
+        plan.settings("training", TrainConfig),
+        plan.patients("patients", KEYS, _files),
     )
 
 
-def _entry(path: Path, number: int, entry: Any) -> PatientFiles:
-    where = f"{path}: patient {number}"
-    if not isinstance(entry, dict):
-        raise InputError(f"{where}: expected name and images, got {entry!r}")
-    for key in entry:
-        if key not in KEYS:
-            raise InputError(f"{where}: unknown key {key!r}; known keys: {', '.join(KEYS)}")
-    name, images, brain = (entry.get(key) for key in KEYS)
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{where}: expected a name, got {name!r}")
-    if not isinstance(images, list) or not images:
-        raise InputError(f"{where} ({name}): expected a list of images, got {images!r}")
-    found = [file_beside(path, value, f"{where} ({name})") for value in images]
-    mask = None if brain is None else file_beside(path, brain, f"{where} ({name})")
-    return PatientFiles(name, tuple(found), mask)
+def _files(entry: Entry) -> PatientFiles:
+    return PatientFiles(entry.name, entry.files("images", needed=True), entry.file("brain"))
 
 
 def _load(files: PatientFiles, device: torch.device) -> tuple[Patient, Sequence[str]]:

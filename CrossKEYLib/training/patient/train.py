@@ -60,6 +60,7 @@ class PatientRun(Run):
     """Training of a dense encoder on pairs of MRI and simulated ultrasound."""
 
     encoder: DenseEncoder
+    config: TrainConfig
     patients: Sequence[Patient]
 
     def draw(self, step: int, angle_deg: float) -> list[Pair]:

@@ -12,15 +12,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from os import PathLike
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ...config import MatchConfig, ResNetConfig
+from ...config import MatchConfig, ResNetConfig, Settings, from_mapping, read_yaml
+from ...config.values import (
+    Angle,
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Range,
+    Share,
+)
 from ...descriptors.resnet import PUBLISHED_AXES
 from ...errors import InputError
-from ..settings import read_yaml, section
 
-LOSSES = {"triplet": "triplet", "infonce": "infonce", "info_nce": "infonce"}
-METRICS = ("euclidean", "cosine")  # on unit vectors both rank alike
+AtLeastTwo = Annotated[int, Range(2)]
 
 # In published files, but without a meaning here: patches are cut on the device, the device is an
 # argument, and the place of the results is one too.
@@ -30,83 +38,80 @@ WITHOUT_MEANING = {
     "data": {"num_workers"},
     "logger": {"type", "save_dir", "name", "project", "tags"},
 }
-MAY_BE_ZERO = {
-    "margin",
-    "warmup_epochs",
-    "exclusion_mm",
-    "weight_decay",
-    "eta_min",
-    "max_angle",
-    "initial_angle",
-    "angle_warmup_epochs",
-    "min_distance",
-    "min_inside",
-}
 
 
 @dataclass(frozen=True)
-class ModelSection:
-    out_dim: int = 512  # length of a descriptor
-    input_channels: int = 1
-    width: int = 64  # channels of the first stage
+class ModelSection(Settings):
+    out_dim: Count = 512  # length of a descriptor
+    input_channels: Literal[1] = 1
+    width: Count = 64  # channels of the first stage
     checkpoint_path: str | None = None  # what `test` loads when it is not told otherwise
 
 
 @dataclass(frozen=True)
-class LossSection:
-    type: str = "triplet"
-    margin: float = 1.0
-    temperature: float = 0.1
-    warmup_epochs: int = 200  # until negatives are the hardest of the batch
-    max_spatial_dist: float = 48.0  # mm; farther places are equally far
-    exclusion_mm: float = 5.0  # nearer places are no negatives
+class LossSection(Settings):
+    type: Literal["triplet", "infonce", "info_nce"] = "triplet"
+    margin: NotNegative = 1.0
+    temperature: Positive = 0.1
+    warmup_epochs: CountOrZero = 200  # until negatives are the hardest of the batch
+    max_spatial_dist: Positive = 48.0  # mm; farther places are equally far
+    exclusion_mm: NotNegative = 5.0  # nearer places are no negatives
 
 
 @dataclass(frozen=True)
-class OptimizerSection:
-    learning_rate: float = 1e-3
-    weight_decay: float = 2e-3
-    eta_min: float = 1e-6  # learning rate at the end
+class OptimizerSection(Settings):
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 2e-3
+    eta_min: NotNegative = 1e-6  # learning rate at the end
 
 
 @dataclass(frozen=True)
-class TrainerSection:
-    max_epochs: int = 2000
-    gradient_clip_val: float | None = None
-    checkpoint_every_n_epochs: int = 1
+class TrainerSection(Settings):
+    max_epochs: Count = 2000
+    gradient_clip_val: Positive | None = None
+    checkpoint_every_n_epochs: Count = 1
 
 
 @dataclass(frozen=True)
-class DataSection:
-    batch_size: int = 256  # over all processes
-    patch_size: int = 32  # samples a side, 1 mm apart
-    num_samples: int = 1024  # points per epoch, over all processes
-    grid_spacing: float = 8.0  # mm, between the iUS points that are tested
+class DataSection(Settings):
+    batch_size: AtLeastTwo = 256  # over all processes
+    patch_size: Count = 32  # samples a side, 1 mm apart
+    num_samples: AtLeastTwo = 1024  # points per epoch, over all processes
+    grid_spacing: Positive = 8.0  # mm, between the iUS points that are tested
     augment: bool = True  # rotate the MRI patches
-    max_angle: float = 30.0  # degrees about each axis
-    initial_angle: float = 0.0
-    angle_warmup_epochs: int = 1000
-    min_distance: float = 4.0  # mm, between the points of an epoch
-    min_inside: float = 0.8  # share of a patch inside the field of view
+    max_angle: Angle = 30.0  # degrees about each axis
+    initial_angle: Angle = 0.0
+    angle_warmup_epochs: CountOrZero = 1000
+    min_distance: NotNegative = 4.0  # mm, between the points of an epoch
+    min_inside: Share = 0.8  # share of a patch inside the field of view
 
 
 @dataclass(frozen=True)
-class EvaluationSection:
-    knn_k: int = 1
-    distance_threshold: float = math.inf  # between the descriptors of a match
-    ratio_threshold: float | None = 0.8
+class EvaluationSection(Settings):
+    knn_k: Literal[1] = 1
+    # Between the descriptors of a match.
+    distance_threshold: Annotated[float, Range(0, open_low=True, infinite=True)] = math.inf
+    ratio_threshold: PositiveShare | None = 0.8
     mutual: bool = True
-    metric: str = "euclidean"
-    max_distance: float = 5.0  # mm; a nearer match is right
+    metric: Literal["euclidean", "cosine"] = "euclidean"  # on unit vectors both rank alike
+    max_distance: Positive = 5.0  # mm; a nearer match is right
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.mutual and self.ratio_threshold is not None:
+            raise InputError(
+                f"{type(self).__name__}.ratio_threshold: a ratio test needs mutual: true; "
+                "set ratio_threshold: null to match without both"
+            )
 
 
 @dataclass(frozen=True)
-class LoggerSection:
+class LoggerSection(Settings):
     pass
 
 
 @dataclass(frozen=True)
-class PublishedConfig:
+class PublishedConfig(Settings):
     """One field per section of the YAML."""
 
     model: ModelSection = ModelSection()
@@ -128,23 +133,25 @@ class PublishedConfig:
         content = {} if content is None else content
         if not isinstance(content, Mapping):
             raise InputError(f"{path}: expected sections, got {type(content).__name__}")
-        defaults = {f.name: f.default for f in fields(cls)}
-        unknown = [str(key) for key in content if key not in defaults]
-        if unknown:
-            raise InputError(
-                f"{path}: unknown section {unknown[0]!r}; known sections: {', '.join(defaults)}"
-            )
-        sections = {}
+        defaults = cls()
+        kinds: dict[str, type[Settings]] = {
+            f.name: type(getattr(defaults, f.name)) for f in fields(cls)
+        }
+        sections: dict[str, Any] = {}
         for name, values in content.items():
-            ignored = WITHOUT_MEANING.get(name, ())
-            kind = type(defaults[name])
-            sections[name] = section(
-                kind, {} if values is None else values, f"{path}: {name}", ignored
+            if name not in kinds:
+                known = ", ".join(kinds)
+                raise InputError(f"{path}: unknown section {name!r}; known sections: {known}")
+            sections[name] = from_mapping(
+                kinds[name],
+                {} if values is None else values,
+                f"{path}: {name}",
+                WITHOUT_MEANING.get(name, ()),
             )
-            _check_numbers(sections[name], f"{path}: {name}")
         config = cls(**sections)
-        _check(config, path)
-        return replace(config, loss=replace(config.loss, type=LOSSES[config.loss.type]))
+        if config.loss.type == "info_nce":
+            return replace(config, loss=replace(config.loss, type="infonce"))
+        return config
 
     def network(self) -> ResNetConfig:
         """What the descriptor is built with; its patches lie as in the release."""
@@ -164,39 +171,4 @@ class PublishedConfig:
             ratio=evaluation.ratio_threshold or 1.0,
             second_best_radius_mm=evaluation.max_distance,
             max_matches=2**31,
-        )
-
-
-def _check_numbers(values: Any, where: str) -> None:
-    for field in fields(values):
-        value = getattr(values, field.name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            continue
-        least = "at least 0" if field.name in MAY_BE_ZERO else "above 0"
-        if value < 0 or (value == 0 and least == "above 0"):
-            raise InputError(f"{where}.{field.name}: expected a number {least}, got {value}")
-        if math.isinf(value) and field.name != "distance_threshold":
-            raise InputError(f"{where}.{field.name}: expected a finite number, got {value}")
-
-
-def _check(config: PublishedConfig, path: str | PathLike[str]) -> None:
-    model, loss, data, evaluation = config.model, config.loss, config.data, config.evaluation
-    if model.input_channels != 1:
-        raise InputError(f"{path}: model.input_channels: expected 1, got {model.input_channels}")
-    if loss.type not in LOSSES:
-        raise InputError(f"{path}: loss.type: expected triplet or infonce, got {loss.type!r}")
-    if data.batch_size < 2 or data.num_samples < 2:
-        raise InputError(f"{path}: data: batch_size and num_samples must be at least 2")
-    if data.min_inside > 1:
-        raise InputError(f"{path}: data.min_inside: expected 0 to 1, got {data.min_inside}")
-    if evaluation.knn_k != 1:
-        raise InputError(f"{path}: evaluation.knn_k: only 1 is supported, got {evaluation.knn_k}")
-    if evaluation.metric not in METRICS:
-        raise InputError(
-            f"{path}: evaluation.metric: expected {' or '.join(METRICS)}, got {evaluation.metric!r}"
-        )
-    if not evaluation.mutual and evaluation.ratio_threshold is not None:
-        raise InputError(
-            f"{path}: evaluation: a ratio test needs mutual: true; "
-            "set ratio_threshold: null to match without both"
         )

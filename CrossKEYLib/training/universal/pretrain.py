@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ...descriptors.uae import UAEConfig, UAENetwork
+from ...config import RoundsConfig, UAEConfig, UniversalTrainConfig
+from ...descriptors.uae import UAENetwork
 from ...errors import EstimationError, InputError
 from ...formats.atomic import check_writable, write_json
 from ...geometry.intensity import gamma_normalised
@@ -19,9 +19,9 @@ from ...models.patient import fingerprint
 from ...models.universal import UniversalModel
 from .. import distributed
 from ..loop import Report
-from ..settings import check_sections, file_beside, read_yaml, section
-from .rounds import Patient, Round, RoundsConfig, learn_in_rounds, subject_of
-from .train import UniversalTrainConfig, train_universal
+from ..plan import Entry, PlanFile, of_length
+from .rounds import Patient, Round, learn_in_rounds, subject_of
+from .train import train_universal
 from .views import Subject
 
 SECTIONS = ("network", "training", "patients", "held_out", "rounds")
@@ -90,10 +90,7 @@ def pretrain_universal(
         start: model to go on from, whose network it keeps; views then differ as much as they may
             from the first step, and the learning rate is `RESTART` of the configured one.
         minutes, steps: length of the run, or of each round, in place of what the YAML says.
-        device: where to train; under ``torchrun`` "cuda" means one GPU for each process.
-        seed: of everything random, the initial weights included.
-        checkpoint: resumed from when it is there, written while training.
-        report: called after every training step.
+        device, seed, checkpoint, report: as in `patient.pretrain.pretrain`.
         after_round: called after every round.
 
     Raises:
@@ -104,9 +101,7 @@ def pretrain_universal(
     if output.suffix != ".pt":
         raise InputError(f"{output}: the model's name must end in .pt")
     check_writable(output)
-    config = plan.training
-    if minutes is not None or steps is not None:
-        config = replace(config, minutes=minutes, steps=steps)
+    config = of_length(plan.training, minutes, steps)
     device = distributed.own_device(device)
     loaded = [_load(entry, start, device) for entry in plan.patients]
     patients, image_fingerprints = (
@@ -207,70 +202,38 @@ def read_plan(path: Path) -> UniversalPlan:
     Raises:
         InputError: anything missing, misspelt or of the wrong kind.
     """
-    content = read_yaml(path)
-    if not isinstance(content, dict) or not content.get("patients"):
-        raise InputError(f"{path}: expected the sections {', '.join(SECTIONS)}, patients at least")
-    check_sections(path, content, SECTIONS)
-    patients, held_out = (_entries(path, content, key) for key in ("patients", "held_out"))
-    rounds = content.get("rounds")
-    if rounds is not None:
-        rounds = section(RoundsConfig, rounds, f"{path}: rounds")
+    plan = PlanFile.read(path, SECTIONS)
+    patients, held_out = (plan.patients(s, KEYS, _files) for s in ("patients", "held_out"))
+    rounds = None
+    if plan.sections.get("rounds") is not None:
+        rounds = plan.settings("rounds", RoundsConfig)
         if not held_out:
             raise InputError(f"{path}: rounds end by patients that are held_out; list at least one")
     elif held_out or any(patient.unregistered or patient.sweeps for patient in patients):
         raise InputError(f"{path}: held_out, unregistered and sweeps need the section rounds")
     return UniversalPlan(
-        section(UAEConfig, content.get("network") or {}, f"{path}: network"),
-        section(UniversalTrainConfig, content.get("training") or {}, f"{path}: training"),
+        plan.settings("network", UAEConfig),
+        plan.settings("training", UniversalTrainConfig),
         patients,
         held_out,
         rounds,
     )
 
 
-def _entries(path: Path, content: dict[str, Any], key: str) -> tuple[SubjectFiles, ...]:
-    """The patients listed under ``patients`` or ``held_out``."""
-    listed = content.get(key) or []
-    if not isinstance(listed, list):
-        raise InputError(f"{path}: {key}: expected a list, each with a name and images")
-    found = tuple(_entry(path, number, entry) for number, entry in enumerate(listed, 1))
-    if len({patient.name for patient in found}) < len(found):
-        raise InputError(f"{path}: two patients have the same name; give each its own")
-    return found
-
-
-def _entry(path: Path, number: int, entry: Any) -> SubjectFiles:
-    where = f"{path}: patient {number}"
-    if not isinstance(entry, dict):
-        raise InputError(f"{where}: expected name and images, got {entry!r}")
-    for key in entry:
-        if key not in KEYS:
-            raise InputError(f"{where}: unknown key {key!r}; known keys: {', '.join(KEYS)}")
-    name, images, labels, atlas, ultrasound, *apart = (entry.get(key) for key in KEYS)
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{where}: expected a name, got {name!r}")
-    if not isinstance(images, list) or not images:
-        raise InputError(f"{where} ({name}): expected a list of images, got {images!r}")
-    if ultrasound not in (None, True, False):
-        raise InputError(f"{where} ({name}): ultrasound: expected true or false, got {ultrasound}")
-    for key, listed in zip(("unregistered", "sweeps"), apart, strict=True):
-        if listed is not None and not isinstance(listed, list):
-            raise InputError(f"{where} ({name}): {key}: expected a list of images, got {listed!r}")
-    found, unregistered, sweeps = (
-        tuple(file_beside(path, image, f"{where} ({name})") for image in listed or [])
-        for listed in (images, *apart)
+def _files(entry: Entry) -> SubjectFiles:
+    atlas = entry.named_files("atlas", ATLAS_KEYS)
+    files = SubjectFiles(
+        entry.name,
+        entry.files("images", needed=True),
+        entry.file("labels"),
+        None if atlas is None else AtlasFiles(**atlas),
+        entry.flag("ultrasound"),
+        entry.files("unregistered"),
+        entry.files("sweeps"),
     )
-    known = None if labels is None else file_beside(path, labels, f"{where} ({name})")
-    carried = None if atlas is None else _atlas(path, atlas, f"{where} ({name})")
-    if known and carried:
-        raise InputError(f"{where} ({name}): give labels or an atlas to carry them from, not both")
-    return SubjectFiles(name, found, known, carried, bool(ultrasound), unregistered, sweeps)
-
-
-def _atlas(path: Path, entry: Any, where: str) -> AtlasFiles:
-    if not isinstance(entry, dict) or set(entry) != set(ATLAS_KEYS):
-        raise InputError(f"{where}: atlas: expected image and labels, got {entry!r}")
-    return AtlasFiles(*(file_beside(path, entry[key], f"{where}: atlas") for key in ATLAS_KEYS))
+    if files.labels and files.atlas:
+        raise InputError(f"{entry.where}: give labels or an atlas to carry them from, not both")
+    return files
 
 
 def _load(

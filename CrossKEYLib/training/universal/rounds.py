@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...config import RoundsConfig
 from ...geometry import transform
 from ...geometry.foreground import shown, shown_points
 from ...geometry.transform import Matrix
@@ -28,17 +29,6 @@ from .views import Subject, read_subject
 HELD_OUT_SEED = 10**6
 MOTION = (15.0, 20.0)  # mm and degrees, of held-out images
 NEAR_MM = 5.0
-
-
-@dataclass(frozen=True)
-class RoundsConfig:
-    """When a pair counts, and when the rounds end."""
-
-    most: int = 4  # rounds
-    initial_steps: int = 1000  # of training on one contrast alone, where no model is given
-    inverse_consistency_mm: float = 4.0  # at most
-    least_gain: float = 0.02  # share by which the held-out error must fall for another round
-    points: int = 300  # that are sought in each held-out image
 
 
 @dataclass(frozen=True, eq=False)

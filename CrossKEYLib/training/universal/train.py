@@ -16,51 +16,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...config import TrainConfig
+from ...config import UniversalTrainConfig
 from ...descriptors.uae import STRIDES, Maps, UAENetwork
 from ...errors import InputError
 from .. import distributed
 from ..loop import HELD_OUT_SEED, Report, Run
 from .losses import appearance, prototypical
-from .views import Subject, View, ViewConfig, common_points, draw_views, sample_at
+from .views import Subject, View, common_points, draw_views, sample_at
 
 FEWEST = 32  # common points of a pair worth a step
 PRECISE_MM = 5.0
 HELD_OUT_SEVERITY = 0.7
-
-
-@dataclass(frozen=True)
-class UniversalTrainConfig(TrainConfig):
-    """Settings of the embedding's training, beside those shared with the dense encoder."""
-
-    learning_rate: float = 1.5e-3
-    crop_mm: float = 64.0
-    crops: int = 2  # patients per step, two views of each
-    points: int = 512
-    max_angle_deg: float = 30.0
-    shift_mm: float = 10.0  # of a view off the common place, per axis
-    max_scale: float = 0.10
-    bend_mm: float = 2.5  # deviation of the smooth bending of one view
-    cut_share: float = 0.3  # of the views that end at a random plane
-    ultrasound_share: float = 0.7  # of the pairs, where it can be simulated
-    candidates: int = 2048  # places per view that negatives are chosen from
-    hard: int = 256  # most similar of them
-    diverse: int = 256  # random ones of them
-    others: int = 256  # places of the other patients in the step
-    coarse_exclusion_mm: float = 10.0  # nearer places are no negatives of the coarse head
-    semantic_weight: float = 0.3
-    semantic_temperature: float = 0.1
-
-    def views(self) -> ViewConfig:
-        return ViewConfig(
-            self.crop_mm,
-            self.shift_mm,
-            self.max_angle_deg,
-            self.max_scale,
-            self.bend_mm,
-            self.cut_share,
-            self.ultrasound_share,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +92,7 @@ class _Run(Run):
         raise InputError("no two views of these images share enough to train on; check the images")
 
     def _pair(self, subject: Subject, severity: float, generator: torch.Generator) -> ViewPair:
-        views = draw_views(subject, self.config.views(), generator, severity)
+        views = draw_views(subject, self.config, generator, severity)
         points = common_points(views, self.config.points, generator)
         shape = (2, self.config.candidates, 3)
         first, second = torch.rand(shape, generator=generator) * (self.config.crop_mm - 1)

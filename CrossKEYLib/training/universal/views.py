@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ...config import ViewConfig
 from ...descriptors.patches import random_rotations
 from ...descriptors.uae import DIMMEST
 from ...errors import InputError
@@ -69,19 +70,6 @@ class Echoes:
     anatomy: Anatomy
     saliency: Volume
     sweeps: tuple[Volume, ...] = ()
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """How much two views differ."""
-
-    crop_mm: float = 64.0
-    shift_mm: float = 10.0  # of each view off the common place, per axis
-    max_angle_deg: float = 30.0  # between the views, per axis
-    max_scale: float = 0.10
-    bend_mm: float = 2.5  # deviation of the smooth bending of one view
-    cut_share: float = 0.3  # of the views that end at a random plane
-    ultrasound_share: float = 0.7  # of the pairs, where it can be simulated
 
 
 @dataclass(frozen=True, eq=False)

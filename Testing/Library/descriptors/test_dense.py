@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from CrossKEYLib.descriptors.dense import DenseConfig, DenseEncoder, FeatureMap
+from CrossKEYLib.config import DenseConfig
+from CrossKEYLib.descriptors.dense import DenseEncoder, FeatureMap
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.geometry.volume import Volume
 

@@ -8,7 +8,8 @@ import torch
 from phantoms.training import texture
 from phantoms.universal import settled_network, small_network
 
-from CrossKEYLib.descriptors.uae import STRIDES, UAEConfig, UAENetwork, _joined, embed, fused
+from CrossKEYLib.config import UAEConfig
+from CrossKEYLib.descriptors.uae import STRIDES, UAENetwork, _joined, embed, fused
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.geometry.volume import Volume
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from phantoms.training import texture
 
+from CrossKEYLib.config import JointConfig
 from CrossKEYLib.estimation.feature_pair import FeaturePair
-from CrossKEYLib.estimation.joint_refinement import JointConfig, JointObjective, refine_jointly
+from CrossKEYLib.estimation.joint_refinement import JointObjective, refine_jointly
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.transform import Matrix
 from CrossKEYLib.geometry.volume import Volume

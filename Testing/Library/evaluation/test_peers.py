@@ -28,7 +28,7 @@ from CrossKEYLib.evaluation.peers import ants, elastix, lc2, mind, mutual_inform
 from CrossKEYLib.evaluation.peers.grids import Overlay
 from CrossKEYLib.evaluation.peers.images import Pair, field_of_view
 from CrossKEYLib.evaluation.peers.registry import PEERS
-from CrossKEYLib.evaluation.peers.search import SearchConfig, climb, search
+from CrossKEYLib.evaluation.peers.search import ClimbConfig, climb, search
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.filters import box_mean
 from CrossKEYLib.geometry.transform import Matrix
@@ -36,7 +36,7 @@ from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.synthesis.simulator import simulate
 
 SIZE = 40
-SHORT = SearchConfig(tries=12, climbs=1, evaluations=200)
+SHORT = ClimbConfig(tries=12, climbs=1, evaluations=200)
 CONFIGS = {
     "mi": mutual_information.MutualInformationConfig(iterations=100),
     "elastix": elastix.ElastixConfig(iterations=150),

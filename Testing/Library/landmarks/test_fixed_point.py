@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
+from CrossKEYLib.config import FixedPointConfig
 from CrossKEYLib.errors import EstimationError
 from CrossKEYLib.geometry import transform
-from CrossKEYLib.landmarks.fixed_point import FixedPointConfig, fixed_point, most_similar, nearest
+from CrossKEYLib.landmarks.fixed_point import fixed_point, most_similar, nearest
 from CrossKEYLib.models.described import Described
 
 CONFIG = FixedPointConfig()

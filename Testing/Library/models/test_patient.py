@@ -10,8 +10,8 @@ import pytest
 import torch
 from phantoms.volumes import noise_volume
 
-from CrossKEYLib.config import ResNetConfig
-from CrossKEYLib.descriptors.dense import DenseConfig, DenseEncoder
+from CrossKEYLib.config import DenseConfig, ResNetConfig
+from CrossKEYLib.descriptors.dense import DenseEncoder
 from CrossKEYLib.descriptors.resnet import ResNetDescriptor
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.formats.volumes import write_volume

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from CrossKEYLib.config import TrainConfig
-from CrossKEYLib.descriptors.dense import DenseConfig, DenseEncoder
+from CrossKEYLib.config import DenseConfig, TrainConfig
+from CrossKEYLib.descriptors.dense import DenseEncoder
 from CrossKEYLib.geometry.filters import gaussian
 from CrossKEYLib.geometry.intensity import rescaled
 from CrossKEYLib.geometry.transform import from_parts

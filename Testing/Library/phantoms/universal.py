@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from CrossKEYLib.descriptors.uae import STRIDES, Embedding, UAEConfig, UAENetwork, embed
+from CrossKEYLib.config import UAEConfig, UniversalTrainConfig
+from CrossKEYLib.descriptors.uae import STRIDES, Embedding, UAENetwork, embed
 from CrossKEYLib.geometry.filters import gaussian
 from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.models.universal import UniversalModel
-from CrossKEYLib.training.universal.train import UniversalTrainConfig
 from CrossKEYLib.training.universal.views import Subject, read_subject
 from phantoms.training import texture
 

@@ -88,8 +88,16 @@ def test_the_encoders_features_lie_where_the_points_do(image):
 
 
 def test_unknown_features_are_refused():
-    with pytest.raises(InputError, match="refine must be one of"):
-        check_settings(RegisterConfig(refine="sift"), Model(small_encoder(), "small"))
+    with pytest.raises(InputError, match="refine: expected none or crosskey or uae"):
+        RegisterConfig(refine="sift")  # type: ignore[arg-type]
+
+
+def test_features_that_are_not_at_hand_are_refused(image):
+    patches = Model(ResNetDescriptor(ResNetConfig(width=4, dims=8)), "patches")
+    with pytest.raises(InputError, match="needs the universal embedding"):
+        features_of("uae", image, patches, None)
+    with pytest.raises(InputError, match="needs a dense encoder"):
+        features_of("crosskey", image, patches, None)
 
 
 def test_the_bundled_embedding_knows_ultrasound():

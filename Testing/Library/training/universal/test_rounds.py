@@ -15,6 +15,7 @@ from phantoms.training import texture, weights_of
 from phantoms.universal import OffsetModel, brief_yaml
 
 from CrossKEYLib import cli
+from CrossKEYLib.config import ViewConfig
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.formats.volumes import write_volume
 from CrossKEYLib.geometry import transform
@@ -30,7 +31,7 @@ from CrossKEYLib.training.universal.rounds import (
     learn_in_rounds,
     register_patient,
 )
-from CrossKEYLib.training.universal.views import ViewConfig, draw_views
+from CrossKEYLib.training.universal.views import draw_views
 from Testing.Studies import unregistered
 
 IMAGE = texture(56, grain=2.5)
@@ -229,7 +230,10 @@ def test_killed_rounds_go_on_as_if_nothing_had_happened(data, tmp_path):
         (lambda c: c.pop("rounds"), "need the section rounds"),
         (lambda c: c["rounds"].update(mots=3), "rounds: unknown key 'mots'"),
         (lambda c: c["patients"][0].update(sweeps="b"), r"\(a\): sweeps: expected a list"),
-        (lambda c: c["patients"][0].update(unregistered=["no"]), r"\(a\): there is no "),
+        (
+            lambda c: c["patients"][0].update(unregistered=["no"]),
+            r"\(a\): unregistered: there",
+        ),
         (lambda c: c.update(held_out=3), "held_out: expected a list"),
     ],
 )

@@ -12,6 +12,7 @@ from phantoms.training import texture, weights_of
 from phantoms.universal import BRIEF, NETWORK, brief_yaml, small_network, small_subject
 
 from CrossKEYLib import cli
+from CrossKEYLib.config import UniversalTrainConfig
 from CrossKEYLib.errors import InputError, ModelError
 from CrossKEYLib.formats.volumes import write_volume
 from CrossKEYLib.models.patient import Model
@@ -19,7 +20,7 @@ from CrossKEYLib.models.universal import UniversalModel
 from CrossKEYLib.runtime.progress import Progress
 from CrossKEYLib.training.universal.losses import appearance
 from CrossKEYLib.training.universal.pretrain import pretrain_universal, read_plan
-from CrossKEYLib.training.universal.train import UniversalTrainConfig, train_universal
+from CrossKEYLib.training.universal.train import train_universal
 
 CONFIGS = Path(__file__).parents[4] / "Resources" / "Configs"
 
@@ -197,20 +198,23 @@ def test_the_output_is_checked_before_the_work(data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.clear(), "expected the sections network, training, patients"),
+        (lambda c: c.clear(), "expected patients, a list.*; known sections: network, training"),
         (lambda c: c.update(patient=[]), "unknown section 'patient'"),
-        (lambda c: c.update(patients={}), "expected the sections"),
+        (lambda c: c.update(patients={}), "expected patients, a list"),
         (lambda c: c.update(patients="a"), "patients: expected a list"),
         (lambda c: c["training"].update(stepps=3), "training: unknown key 'stepps'"),
         (lambda c: c["network"].update(width="wide"), "network.width: expected a whole number"),
-        (lambda c: c["patients"].append(3), "patient 3: expected name and images, got 3"),
+        (lambda c: c["patients"].append(3), "patients 3: expected name and images, got 3"),
         (lambda c: c["patients"][0].update(brain="x"), "unknown key 'brain'"),
         (lambda c: c["patients"][0].update(name=""), "expected a name"),
-        (lambda c: c["patients"][0].update(images=[]), r"\(a\): expected a list of images"),
-        (lambda c: c["patients"][0].update(images=[1]), r"\(a\): expected a path, got 1"),
-        (lambda c: c["patients"][1].update(labels="no.nii"), r"\(b\): there is no .*no\.nii"),
-        (lambda c: c["patients"][0].update(ultrasound="yes"), "expected true or false, got yes"),
-        (lambda c: c["patients"][1].update(name="a"), "two patients have the same name"),
+        (lambda c: c["patients"][0].update(images=[]), r"\(a\): images: expected a list of images"),
+        (lambda c: c["patients"][0].update(images=[1]), r"\(a\): images: expected a path, got 1"),
+        (
+            lambda c: c["patients"][1].update(labels="no.nii"),
+            r"\(b\): labels: there is no ",
+        ),
+        (lambda c: c["patients"][0].update(ultrasound="yes"), "expected true or false, got 'yes'"),
+        (lambda c: c["patients"][1].update(name="a"), "two patients are called 'a'"),
     ],
 )
 def test_yaml_that_cannot_be_used(data, change, message):
