@@ -43,7 +43,7 @@ class ConsensusConfig(Settings):
     """Which matches support each other."""
 
     edge_tolerance_mm: Positive = 4.0  # a rigid motion keeps edge lengths to within noise
-    reach_mm: Positive = 30.0  # Gaussian sigma of the distance over which matches support each other
+    reach_mm: Positive = 30.0  # Gaussian sigma of distances over which matches support each other
     nearest_mm: NotNegative = 1.5  # nearer ones are the same structure
     iterations: Count = 3
     share: PositiveShare = 1 / 3  # of the matches, which is kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,14 +17,14 @@ class RigidResult:
         matrix: ``T_fixed_moving``, 4x4 float64, RAS mm (affine when that was asked for); None on
             failure, never identity.
         inliers: ``[K]`` bool, the matches it brings within the inlier threshold.
-        rms_mm: root mean square residual of the inliers, NaN on failure.
+        rms_mm: root mean square residual of the inliers, None on failure.
         n_inliers: their number.
         reason: one plain sentence on failure, None on success.
     """
 
     matrix: Matrix | None
     inliers: torch.Tensor
-    rms_mm: float
+    rms_mm: float | None
     n_inliers: int
     reason: str | None = None
 
@@ -35,4 +34,4 @@ class RigidResult:
     @classmethod
     def failure(cls, reason: str, inliers: torch.Tensor) -> RigidResult:
         """A result without transform; ``inliers`` is ``[K]`` bool, all false."""
-        return cls(None, inliers, math.nan, 0, reason)
+        return cls(None, inliers, None, 0, reason)

@@ -138,7 +138,7 @@ def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: in
 def judged_anew(outcome: dict[str, Any], model: TrustModel) -> dict[str, Any]:
     """An outcome of our own method with the confidence and the verdict that its evidence has under
     another model of the trust; what was found stays."""
-    numbers = evidence_of(outcome["trust"])
+    numbers = outcome["trust"]
     confidence = model.confidence(numbers)
     verdict = model.verdict(confidence)
     return outcome | {
@@ -148,13 +148,6 @@ def judged_anew(outcome: dict[str, Any], model: TrustModel) -> dict[str, Any]:
         "reasons": model.reasons(numbers),
         "predicted_tre_mm": model.predicted_mm(numbers["raw_error_mm"]),
     }
-
-
-def evidence_of(written: dict[str, float | None]) -> dict[str, float]:
-    """The numbers behind a confidence, as `Registration.report` writes them; what was not finite,
-    and not written, counts as the worst."""
-    worst = {"agreement_mm": math.inf, "raw_error_mm": math.inf}
-    return {k: worst.get(k, 0.0) if value is None else value for k, value in written.items()}
 
 
 def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -> float:

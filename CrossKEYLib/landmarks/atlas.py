@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..errors import EstimationError
 from ..geometry.volume import Grid, Volume
 from ..models.universal import UniversalModel
@@ -40,11 +38,11 @@ def carry_labels(
     """
     model = model or UniversalModel.load()
     found = register_inverse_consistent(image, atlas, model, transform_kind="affine", seed=seed)
-    if found.matrix is None or found.inverse_consistency_mm > MOST_INCONSISTENCY_MM:
-        error = found.inverse_consistency_mm
-        apart = f"the forward and the backward registration lie {error:.1f} mm apart"
-        if not np.isfinite(found.inverse_consistency_mm):
-            apart = "one of the two registrations failed"
+    error = found.inverse_consistency_mm
+    if found.matrix is None or error is None or error > MOST_INCONSISTENCY_MM:
+        apart = "one of the two registrations failed"
+        if error is not None:
+            apart = f"the forward and the backward registration lie {error:.1f} mm apart"
         raise EstimationError(
             f"the atlas could not be laid on the image: {apart}, at most "
             f"{MOST_INCONSISTENCY_MM:.0f} mm is accepted; give labels of this patient, or none"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 
 from ..geometry import transform
@@ -29,13 +28,12 @@ class InverseConsistency:
 
     Attributes:
         matrix: ``T_fixed_moving``, 4x4, RAS mm; None when nothing was found.
-        inverse_consistency_mm: inverse consistency error: mean distance between the forward and
-            the inverted backward transform over what the moving image shows; infinite when one
-            of them was not found.
+        inverse_consistency_mm: mean distance between the forward and the inverted backward
+            transform over what the moving image shows; None when one of them was not found.
     """
 
     matrix: Matrix | None
-    inverse_consistency_mm: float
+    inverse_consistency_mm: float | None
 
 
 def register_inverse_consistent(
@@ -53,12 +51,12 @@ def register_inverse_consistent(
     """
     forward = register_embedded(fixed, moving, model, transform=transform_kind, seed=seed).matrix
     if forward is None:
-        return InverseConsistency(None, np.inf)
+        return InverseConsistency(None, None)
     near = _emptied_beyond(fixed, moving.moved(forward))
     again = register_embedded(moving, near, model, transform=transform_kind, seed=seed + 1)
     backward = again.matrix
     if backward is None:
-        return InverseConsistency(forward, np.inf)
+        return InverseConsistency(forward, None)
     points = shown_points(moving, SAMPLES, seed)
     laid, inverted = (transform.apply(m, points) for m in (forward, transform.invert(backward)))
     return InverseConsistency(forward, float((laid - inverted).norm(dim=1).mean()))

@@ -318,7 +318,7 @@ class _Pipeline:
             inside = (ius.array > 0).nonzero()
             pick = torch.randint(len(inside), (500,), generator=self.generator)
             view = ius.points_ras(inside[pick.to(inside.device)].float())
-            margins = self._coincidence(candidate)
+            mind, lc2 = self._coincidence(candidate)
             return assess(
                 *candidate.ends(candidate.matches),
                 candidate.result,
@@ -327,7 +327,8 @@ class _Pipeline:
                 self.config.trust,
                 self.generator,
                 candidate.descriptor_score,
-                *margins,
+                mind_margin=mind,
+                lc2_margin=lc2,
                 tentative=self._tentative(candidate),
             )
 
@@ -338,11 +339,11 @@ class _Pipeline:
         ends = candidate.ends(candidate.tentative)
         return Tentative(*ends, candidate.tentative.scores, self.config.consensus)
 
-    def _coincidence(self, candidate: Candidate) -> tuple[float, float]:
-        """`mind_margin` and `lc2_margin`; zeros without a transform."""
+    def _coincidence(self, candidate: Candidate) -> tuple[float | None, float | None]:
+        """`mind_margin` and `lc2_margin`; None without a transform."""
         matrix, pair = candidate.result.matrix, candidate.pair
         mri = pair.target.mri
         if matrix is None:
-            return 0.0, 0.0
+            return None, None
         seen = candidate.seen or aligned(SelfSimilarities(mri), pair.ius, pair.points, matrix)
         return mind_margin(mri, *seen, matrix), lc2_margin(mri, pair.raw, matrix)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TypedDict
 
-import numpy as np
 import torch
 
 from ..estimation.matching import Matches
@@ -13,6 +12,9 @@ from ..geometry.transform import Matrix
 from ..models.described import Described
 from ..runtime.version import __version__
 from ..trust.assess import Trust
+
+# Fields of `Trust` that the report holds beside its evidence.
+_TOLD_APART = ("n_inliers", "verdict", "reasons")
 
 
 class Report(TypedDict):
@@ -88,27 +90,23 @@ class Registration:
         return fixed[best], moving[best], self.inliers[best]
 
     def report(self) -> Report:
-        """Plain values; what is not a finite number is None."""
+        """Plain values."""
         trust = self.trust
-        finite = {
-            name: value if np.isfinite(value) else None
-            for name, value in asdict(trust).items()
-            if isinstance(value, float)
-        }
+        evidence = {k: v for k, v in asdict(trust).items() if k not in _TOLD_APART}
         return {
             "verdict": trust.verdict,
             "accepted": trust.accepted,
             "reasons": trust.reasons,
             "confidence": trust.confidence,
             "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
-            "predicted_tre_mm": finite["predicted_tre_mm"],
+            "predicted_tre_mm": trust.predicted_tre_mm,
             "n_keypoints_mri": len(self.fixed),
             "n_keypoints_ius": len(self.moving),
             "n_matches": len(self.matches),
             "n_inliers": int(self.inliers.sum()),
             "n_reported_matches": self.n_reported,
-            "inlier_rms_mm": finite["inlier_rms_mm"],
-            "trust": finite,
+            "inlier_rms_mm": trust.inlier_rms_mm,
+            "trust": evidence,
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "device": self.device,
             "model": self.model,

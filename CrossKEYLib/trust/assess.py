@@ -1,11 +1,16 @@
 """How far a registration can be trusted, judged from its matches, descriptors and images alone.
 
-Seven questions, each answered by a number: do more matches agree than chance would bring about, do
-the descriptors agree better here than in any other place, does the structure of the images coincide
-here rather than a few mm beside, and does the MRI explain what is bright in the ultrasound better
-here than there, do independent halves of the matches give the same transform, are the agreeing
-matches spread widely enough to fix a rotation, and how large is the error to expect over the
-ultrasound? What follows from these numbers is in `confidence.py`.
+Seven questions, each answered by a number:
+
+- Do more matches agree than chance would bring about?
+- Do the descriptors agree better at this transform than at any other?
+- Do the borders of tissue in both images agree better here than 4 mm beside?
+- Does the MRI explain the brightness of the ultrasound better here than 4 mm beside?
+- Do independent halves of the matches give the same transform?
+- Are the inliers spread widely enough to determine a rotation?
+- How large is the expected error over the field of view?
+
+`confidence.py` turns these numbers into a confidence and a verdict.
 """
 
 from __future__ import annotations
@@ -35,7 +40,8 @@ _NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radi
 
 @dataclass(frozen=True)
 class Trust:
-    """The figures of a registration, and the verdict.
+    """The figures of a registration, and the verdict. None stands for what could not be determined;
+    without a transform that is everything but the number of inliers.
 
     Attributes:
         n_inliers: matches within the inlier threshold.
@@ -43,41 +49,42 @@ class Trust:
         chance_inliers: inliers that the same search finds among shuffled matches, mean.
         chance_deviation: standard deviation of that number.
         chance_ratio: independent inliers over what chance reaches (mean + 2 deviations).
-        score_ratio: the score of the descriptors over the best that any other place reaches;
-            infinite when no descriptors were given.
-        mind_margin: by how much self-similarities of the images agree better here than a few mm
-            beside (`mind_margin`); infinite when it was not asked.
-        lc2_margin: how much more of the iUS's brightness the MRI explains here than a few mm beside
-            (`lc2_margin`); infinite when it was not asked.
+        score_ratio: the descriptor score over the best score of any other place, both without
+            refinement of the given transform; None where keypoints alone were described.
+        mind_margin: by how much self-similarities of the images agree better here than 4 mm beside
+            (`mind_margin`); None where too little of the ultrasound lies on the MRI.
+        lc2_margin: how much more of the iUS's brightness the MRI explains here than 4 mm beside
+            (`lc2_margin`); None likewise.
         spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
         inlier_rms_mm: root mean square residual of the inliers.
         agreement_mm: RMS displacement over the field of view between transforms found anew, with
-            no start, from disjoint halves of the matches; infinite if most halves gave none.
+            no start, from disjoint halves of the matches, median over splits; None if most halves
+            gave no transform.
         deformation_mm: RMS of what neighbouring matches deviate in common from the transform:
             the tissue has changed shape, or the images show different anatomy.
-        raw_error_mm: mean over the field of view of what noise of the fit, half the disagreement of
-            halves, and deformation leave, in quadrature.
+        raw_error_mm: noise of the fit over the field of view, half the disagreement of halves, and
+            deformation, in quadrature; None where the halves gave no transform.
         predicted_tre_mm: the mean error over the field of view is at most this in 90 % of right
-            results: the raw error, scaled by what validation pairs showed (conformal prediction).
+            results: the raw error and `TrustModel.hidden_mm`, in quadrature.
         confidence: 0 to 1, see `confidence.TrustModel`.
         verdict: "accepted"; "doubtful", to be used only when a person has looked at it; "refused".
         reasons: why it is not accepted, in plain sentences; empty when it is.
     """
 
     n_inliers: int
-    independent_inliers: float
-    chance_inliers: float
-    chance_deviation: float
-    chance_ratio: float
-    score_ratio: float
-    mind_margin: float
-    lc2_margin: float
-    spread_mm: float
-    inlier_rms_mm: float
-    agreement_mm: float
-    deformation_mm: float
-    raw_error_mm: float
-    predicted_tre_mm: float
+    independent_inliers: float | None
+    chance_inliers: float | None
+    chance_deviation: float | None
+    chance_ratio: float | None
+    score_ratio: float | None
+    mind_margin: float | None
+    lc2_margin: float | None
+    spread_mm: float | None
+    inlier_rms_mm: float | None
+    agreement_mm: float | None
+    deformation_mm: float | None
+    raw_error_mm: float | None
+    predicted_tre_mm: float | None
     confidence: float
     verdict: str
     reasons: list[str]
@@ -130,8 +137,9 @@ def assess(
     trust: TrustConfig,
     generator: torch.Generator,
     descriptor_score: DescriptorScore | None = None,
-    mind_margin: float = math.inf,
-    lc2_margin: float = math.inf,
+    *,
+    mind_margin: float | None,
+    lc2_margin: float | None,
     tentative: Tentative | None = None,
 ) -> Trust:
     """Assess a result by the matches it came from, and by the descriptors behind them.
@@ -145,8 +153,7 @@ def assess(
         trust: repeats, and the model that judges.
         generator: the same state gives the same verdict.
         descriptor_score: of both images, when it took part in the estimation. The score that
-            the transform reaches then takes the place of the inliers in the comparison with
-            chance: it uses all points where inliers use the few best.
+            the transform reaches is then compared with the best score of any other place.
         mind_margin, lc2_margin: see `Trust`.
         tentative: what the matches were chosen from; the matches themselves when missing.
 
@@ -165,7 +172,7 @@ def assess(
         tentative = Tentative(points_fixed, points_moving, none, None)
     chance, chance_worth = _chance(tentative, again, trust, generator)
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
-    score_ratio = math.inf
+    score_ratio = None
     if descriptor_score is not None:
         # Not at the top nearby: features that pulled the transform away are a reason for doubt.
         reached = descriptor_score.at(result.matrix)
@@ -179,7 +186,7 @@ def assess(
     spread = _spread(moving_in, weights)
     deformation = _deformation(result.matrix, points_fixed, points_moving, config)
     noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
-    raw_error = math.hypot(noise, agreement / 2, deformation)
+    raw_error = None if agreement is None else math.hypot(noise, agreement / 2, deformation)
     model = TrustModel.load(trust.model)
     numbers = {
         "n_inliers": result.n_inliers,
@@ -215,9 +222,25 @@ def _check_fov(fov_points: torch.Tensor) -> None:
 
 
 def _refused(reason: str) -> Trust:
-    nan, inf = math.nan, math.inf
-    nothing = (0, 0.0, nan, nan, 0.0, 0.0, 0.0, 0.0, 0.0, nan, inf, nan, inf, inf, 0.0)
-    return Trust(*nothing, verdict=REFUSED, reasons=[reason])
+    return Trust(
+        n_inliers=0,
+        independent_inliers=None,
+        chance_inliers=None,
+        chance_deviation=None,
+        chance_ratio=None,
+        score_ratio=None,
+        mind_margin=None,
+        lc2_margin=None,
+        spread_mm=None,
+        inlier_rms_mm=None,
+        agreement_mm=None,
+        deformation_mm=None,
+        raw_error_mm=None,
+        predicted_tre_mm=None,
+        confidence=0.0,
+        verdict=REFUSED,
+        reasons=[reason],
+    )
 
 
 def _blocks(
@@ -306,11 +329,11 @@ def _agreement(
     trust: TrustConfig,
     generator: torch.Generator,
     descriptor_score: DescriptorScore | None,
-) -> float:
+) -> float | None:
     """Median over random splits of the RMS displacement between two transforms, each found from
     the matches and descriptors in every other block. Blocks, so that neighbours never support both
     sides. Its variance is four times that of the whole's error: each half has twice that, and two
-    differ."""
+    differ. None where most splits gave no transform."""
     displacements = []
     edge = _BLOCK_RADII * config.cluster_radius_mm
     for _ in range(trust.splits):
@@ -330,7 +353,8 @@ def _agreement(
             displacements.append(math.inf)
             continue
         displacements.append(rms_displacement_mm(fov_points.cpu().double(), a, b))
-    return sorted(displacements)[len(displacements) // 2]
+    median = sorted(displacements)[len(displacements) // 2]
+    return None if math.isinf(median) else median
 
 
 def _even_block(points: torch.Tensor, edge_mm: float, offset: torch.Tensor) -> torch.Tensor:

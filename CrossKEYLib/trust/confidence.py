@@ -39,15 +39,40 @@ def _log(value: float) -> float:
     return math.log(min(max(value, _SMALLEST), _LARGEST))
 
 
-# Evidence by the names of `trust.Trust`, transformed so that larger is better.
-FEATURES: dict[str, Callable[[Mapping[str, float]], float]] = {
-    "chance_ratio": lambda n: _log(n["chance_ratio"]),
-    "score_ratio": lambda n: _log(n["score_ratio"]),
-    "mind_margin": lambda n: n["mind_margin"],
-    "lc2_margin": lambda n: n["lc2_margin"],
-    "agreement_mm": lambda n: -_log(n["agreement_mm"]),
-    "spread_mm": lambda n: _log(n["spread_mm"]),
-    "raw_error_mm": lambda n: -_log(n["raw_error_mm"]),
+Numbers = Mapping[str, float | None]  # figures of a registration by the names of `assess.Trust`
+
+
+@dataclass(frozen=True)
+class Feature:
+    """How one number enters the model.
+
+    Attributes:
+        of: transforms it so that larger is better.
+        missing: the transformed number where there is none: as bad as what could not be determined.
+    """
+
+    of: Callable[[float], float]
+    missing: float
+
+
+_RATIO = Feature(_log, _log(0.0))
+_LENGTH = Feature(lambda mm: -_log(mm), -_log(math.inf))
+_MARGIN = Feature(float, -1.0)
+FEATURES: dict[str, Feature] = {
+    "chance_ratio": _RATIO,
+    # Keypoints have no descriptor score, which neither helps nor harms them.
+    "score_ratio": Feature(_log, _log(math.inf)),
+    "mind_margin": _MARGIN,
+    "lc2_margin": _MARGIN,
+    "agreement_mm": _LENGTH,
+    "spread_mm": _RATIO,
+    "raw_error_mm": _LENGTH,
+}
+_OVERLAP = "Too little of the ultrasound lies on the MRI to compare the two images."
+_UNDETERMINED = {
+    "mind_margin": _OVERLAP,
+    "lc2_margin": _OVERLAP,
+    "agreement_mm": "Two halves of the matches do not lead to the same position.",
 }
 
 
@@ -99,17 +124,17 @@ class TrustModel:
         """
         return _load(resource(_WEIGHTS) if path is None else Path(path))
 
-    def confidence(self, numbers: Mapping[str, float]) -> float:
-        """0 to 1, from numbers by the names of `trust.Trust`."""
+    def confidence(self, numbers: Numbers) -> float:
+        """0 to 1."""
         return float(expit(self.bias + sum(self.parts(numbers).values())))
 
-    def parts(self, numbers: Mapping[str, float]) -> dict[str, float]:
+    def parts(self, numbers: Numbers) -> dict[str, float]:
         """What each number adds to the log-odds."""
-        return {k: t.weight * t.of(FEATURES[k](numbers)) for k, t in self.terms.items()}
+        return {k: t.weight * t.of(transformed(k, numbers)) for k, t in self.terms.items()}
 
-    def predicted_mm(self, raw_error_mm: float) -> float:
-        """What the true error stays below in 90 % of right results."""
-        return math.hypot(raw_error_mm, self.hidden_mm)
+    def predicted_mm(self, raw_error_mm: float | None) -> float | None:
+        """What the true error stays below in 90 % of right results; None where none is known."""
+        return None if raw_error_mm is None else math.hypot(raw_error_mm, self.hidden_mm)
 
     def verdict(self, confidence: float) -> str:
         """`ACCEPTED`, `DOUBTFUL` or `REFUSED`."""
@@ -117,7 +142,7 @@ class TrustModel:
             return ACCEPTED
         return DOUBTFUL if confidence >= self.doubtful_from else REFUSED
 
-    def reasons(self, numbers: Mapping[str, float]) -> list[str]:
+    def reasons(self, numbers: Numbers) -> list[str]:
         """Why a result is not accepted: what is weaker than in half of the right results, the
         weakest first, in plain sentences; empty when it is accepted."""
         confidence = self.confidence(numbers)
@@ -150,17 +175,21 @@ def _load(path: Path) -> TrustModel:
     return model
 
 
-def _sentence(name: str, numbers: Mapping[str, float]) -> str:
+def transformed(name: str, numbers: Numbers) -> float:
+    """One of the numbers by its `Feature`."""
+    value, feature = numbers[name], FEATURES[name]
+    return feature.missing if value is None else feature.of(value)
+
+
+def _sentence(name: str, numbers: Numbers) -> str:
     """What is weak about one number, for a surgeon."""
     value = numbers[name]
-    if name in ("mind_margin", "lc2_margin") and value <= -1:
-        return "Too little of the ultrasound lies on the MRI to compare the two images."
+    if value is None:
+        return _UNDETERMINED.get(name, "The matches that agree are too few to estimate the error.")
     if name == "chance_ratio":
-        count = numbers["independent_inliers"]
+        count = numbers["independent_inliers"] or 0.0
         chance = count / max(value, _SMALLEST)
         return f"Too few matches agree ({count:.0f}; chance alone gives {chance:.0f})."
-    if name == "agreement_mm" and math.isinf(value):
-        return "Two halves of the matches do not lead to the same position."
     return {
         "score_ratio": f"Another position fits nearly as well or better (ratio {value:.2f}).",
         "mind_margin": "The anatomy fits no better here than a few millimetres beside.",

@@ -47,7 +47,7 @@ def explained(moments: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.
     return (up * up * gg - 2 * up * ug * pg + ug * ug * pp) / (pp * gg - pg * pg), uu
 
 
-def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
+def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float | None:
     """How much more of the iUS the MRI explains at a transform than on average 4 mm beside it.
 
     Args:
@@ -57,7 +57,7 @@ def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
 
     Returns:
         The explained share of the variance less its mean over 26 directions, relative to it: 1
-        where beside nothing is explained, 0 where as much is. Minus one where too little of the
+        where nothing is explained beside, 0 where as much is. None where too little of the
         ultrasound lies on the MRI to tell.
     """
     grid = Grid.along(ius, STEP_MM)
@@ -72,7 +72,7 @@ def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float:
     for there in beneath:
         kept &= there[5] > _WHOLE
     if int(kept.sum()) < _FEWEST:
-        return -1.0
+        return None
     u1, u2 = of_ius[:2, kept]
     both, shares = torch.stack([p, g]), []
     for way, there in zip(ways, beneath, strict=True):

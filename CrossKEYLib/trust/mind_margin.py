@@ -29,7 +29,7 @@ _WAYS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(
 _SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
 
 
-def mind_margin(mri: Volume, seen: FeaturePair, fit: FeatureFit, matrix: Matrix) -> float:
+def mind_margin(mri: Volume, seen: FeaturePair, fit: FeatureFit, matrix: Matrix) -> float | None:
     """By how much features agree better at a transform than `SHIFT_MM` beside it.
 
     Their own optimum stands for the transform where it lies within `NEAR_MM`: refinement takes it
@@ -53,7 +53,7 @@ def mind_margin(mri: Volume, seen: FeaturePair, fit: FeatureFit, matrix: Matrix)
     shown = mri.contains(places, _RIM_MM) & (mri.sample(places) > 0)
     points, places = points[shown], places[shown]
     if len(places) < _FEWEST:
-        return -1.0
+        return None
     own = seen.moving.sample(points)
     shifts = torch.as_tensor(_SHIFTS, dtype=places.dtype, device=places.device)
     around = (places + shifts[:, None]).flatten(0, 1)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from CrossKEYLib.errors import InputError
-from CrossKEYLib.evaluation.calibration import evidence_of
-from CrossKEYLib.trust.confidence import FEATURES, RIGHT_MM
+from CrossKEYLib.trust.confidence import RIGHT_MM, transformed
 
 from .trust_evidence import NEAR, OWN
 
@@ -78,8 +77,8 @@ def read_rows(files: Sequence[Path], names: Sequence[str]) -> tuple[Rows, int]:
     lost = sum(row["kind"] == OWN for row in written if row["trust"] is None)
     rows = [row for row in written if row["trust"] is not None]
     rows = [row for row in rows if row["kind"] != NEAR or row["tre_mm"] > RIGHT_MM]
-    numbers = [evidence_of(row["trust"]) for row in rows]
-    features = np.array([[FEATURES[name](n) for name in names] for n in numbers])
+    numbers = [row["trust"] for row in rows]
+    features = np.array([[transformed(name, n) for name in names] for n in numbers])
     tre = np.array([np.nan if row["tre_mm"] is None else row["tre_mm"] for row in rows])
     text = (np.array([str(row[k]) for row in rows]) for k in ("head", "kind", "pair", "other"))
     kept = np.array(numbers, dtype=object)

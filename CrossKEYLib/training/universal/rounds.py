@@ -65,14 +65,14 @@ class Registered:
         patient: its name.
         image: number in `Patient.others`.
         matrix: from the image's RAS mm to the first image's; None when nothing was found.
-        inverse_consistency_mm: mean inverse consistency error.
+        inverse_consistency_mm: see `InverseConsistency`.
         kept: whether the round learns from it.
     """
 
     patient: str
     image: int
     matrix: Matrix | None
-    inverse_consistency_mm: float
+    inverse_consistency_mm: float | None
     kept: bool
 
 
@@ -154,10 +154,9 @@ def register_patient(
     first, found = patient.images[0].to(device), []
     for number, other in enumerate(image.to(device) for image in patient.others):
         laid = register_inverse_consistent(first, other, model, seed=seed)
-        kept = laid.inverse_consistency_mm <= config.inverse_consistency_mm
-        found.append(
-            Registered(patient.name, number, laid.matrix, laid.inverse_consistency_mm, kept)
-        )
+        error = laid.inverse_consistency_mm
+        kept = error is not None and error <= config.inverse_consistency_mm
+        found.append(Registered(patient.name, number, laid.matrix, error, kept))
     return tuple(found)
 
 

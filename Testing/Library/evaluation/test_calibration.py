@@ -11,7 +11,6 @@ import pytest
 from CrossKEYLib.evaluation.calibration import (
     calibrate,
     coverage,
-    evidence_of,
     expected_calibration_error,
     judged_anew,
     rank_correlation,
@@ -127,10 +126,6 @@ def test_outcomes_are_judged_anew_by_another_model():
     assert strict["predicted_tre_mm"] == pytest.approx(math.hypot(1.0, model.hidden_mm))
 
 
-def test_evidence_that_was_not_finite_counts_against():
-    model = TrustModel.load()
-    missing = EVIDENCE | {"agreement_mm": None, "chance_ratio": None, "raw_error_mm": None}
-    known = evidence_of(missing)
-    assert known["agreement_mm"] == known["raw_error_mm"] == math.inf
-    assert known["chance_ratio"] == 0
-    assert model.confidence(known) < model.confidence(EVIDENCE) - 0.1
+def test_an_outcome_whose_error_is_unknown_has_no_predicted_error():
+    lost = ours("real", 1.0, 0.2) | {"trust": EVIDENCE | {"raw_error_mm": None}}
+    assert judged_anew(lost, TrustModel.load())["predicted_tre_mm"] is None

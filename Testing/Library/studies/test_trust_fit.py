@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from CrossKEYLib.errors import InputError
-from CrossKEYLib.trust.confidence import FEATURES, TrustModel
+from CrossKEYLib.trust.confidence import FEATURES, TrustModel, transformed
 from Testing.Studies import trust_fit
 from Testing.Studies.trust_rows import Rows, pair_confidence, read_rows, weights_of
 from Testing.Studies.trust_table import area
@@ -29,7 +29,7 @@ def rows_of(count: int = 600, people: int = 12, seed: int = 0) -> Rows:
         one["lc2_margin"] = float(rng.normal(0.2, 0.1))
         one["mind_margin"] = float(rng.normal(0.02 if is_right else 0.0, 0.01))
         numbers.append(one | {"independent_inliers": 20.0})
-    features = np.array([[FEATURES[name](n) for name in FEATURES] for n in numbers])
+    features = np.array([[transformed(name, n) for name in FEATURES] for n in numbers])
     raw = np.array([n["raw_error_mm"] for n in numbers])
     tre = np.where(right, raw * np.exp(rng.normal(0, 0.4, count)), np.nan)
     kind = np.where(right, "own", "real foreign")

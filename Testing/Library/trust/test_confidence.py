@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ MODEL = TrustModel.load()
 BETTER = {name: -1 if name.endswith("_mm") and name != "spread_mm" else 1 for name in FEATURES}
 
 
-def numbers_at(model: TrustModel, place: str) -> dict[str, float]:
+def numbers_at(model: TrustModel, place: str) -> dict[str, Any]:
     """Evidence that lies at "low" or "high" of every term."""
-    found = {"independent_inliers": 8.0}
+    found: dict[str, Any] = {"independent_inliers": 8.0}
     for name, term in model.terms.items():
         value = getattr(term, place)
         linear = name in ("mind_margin", "lc2_margin")
@@ -52,6 +53,14 @@ def test_nothing_is_extrapolated():
     assert MODEL.confidence(lost) == pytest.approx(MODEL.confidence(low), abs=1e-4)
 
 
+@pytest.mark.parametrize("name", FEATURES)
+def test_what_could_not_be_determined_counts_as_the_worst(name):
+    """But keypoints have no descriptor score at all, and are not punished for it."""
+    high, low = numbers_at(MODEL, "high"), numbers_at(MODEL, "low")
+    same = high if name == "score_ratio" else high | {name: low[name]}
+    assert MODEL.confidence(high | {name: None}) == pytest.approx(MODEL.confidence(same), abs=1e-9)
+
+
 def test_the_confidence_is_the_logistic_function_of_the_sum():
     """Two terms by hand: -1 + 2 log(e) + 100 * 0.02 = 3; clipped at 0.01 it is 2."""
     terms = {"chance_ratio": Term(2, -1, 2), "mind_margin": Term(100, -0.1, 0.03)}
@@ -74,10 +83,11 @@ def test_the_confidence_is_the_logistic_function_of_the_sum():
     [
         ({"chance_ratio": 8 / 6}, "Too few matches agree (8; chance alone gives 6)."),
         ({"mind_margin": -0.01}, "fits no better here than a few millimetres beside"),
-        ({"mind_margin": -1.0}, "Too little of the ultrasound lies on the MRI"),
+        ({"mind_margin": None}, "Too little of the ultrasound lies on the MRI"),
         ({"agreement_mm": 7.3}, "lead to positions 7.3 mm apart"),
-        ({"agreement_mm": math.inf}, "do not lead to the same position"),
+        ({"agreement_mm": None}, "do not lead to the same position"),
         ({"spread_mm": 3.2}, "too close together (3.2 mm)"),
+        ({"raw_error_mm": None}, "too few to estimate the error"),
         ({"raw_error_mm": 9.0}, "expected error is 9.0 mm"),
         ({"score_ratio": 0.84}, "fits nearly as well or better (ratio 0.84)"),
     ],
