@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from .commands import benchmark, evaluate, images, landmark, register, train
+from .commands.groups import grouped
 from .errors import CrossKEYError, InputWarning
 from .runtime.allocator import keep_freed_memory
 from .runtime.version import __version__
@@ -43,8 +44,8 @@ for function in (
     train.pretrain,
     benchmark.benchmark,
 ):
-    app.command()(function)
-app.command("test")(train.run_test)
+    app.command()(grouped(function))
+app.command("test")(grouped(train.run_test))
 
 
 @app.callback(invoke_without_command=True)

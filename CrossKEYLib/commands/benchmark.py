@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
-from .common import DONE, Device, Threads, machine, say
+from .common import DONE, say
+from .groups import Machine
 
 if TYPE_CHECKING:
     from ..evaluation.cases import Case
@@ -23,6 +24,7 @@ Images = Annotated[
 
 
 def benchmark(
+    machine: Machine,
     output: Annotated[Path, typer.Option(help="Folder for outcomes, tables and plots.")],
     case: Annotated[
         Path | None, typer.Option(help="Folder of one patient: MRI, iUS and landmarks.")
@@ -68,8 +70,6 @@ def benchmark(
     model: Annotated[
         Path | None, typer.Option(help="Model for crosskey; the general one when missing.")
     ] = None,
-    device: Device = "auto",
-    threads: Threads = None,
 ) -> int:
     """Register many misplaced starts, peers included; an interrupted run goes on when repeated."""
     from ..evaluation.benchmark import OURS, plan, run
@@ -79,7 +79,7 @@ def benchmark(
 
     chosen, sizes = _methods(methods), _levels(levels)
     outputs.check_folder(output)
-    place = machine(device, threads)
+    place = machine.pick()
     strangers = (foreign or [], mirrored or [])
     counts = (simulate, deformed, absent)
     cases = _cases(case, mri or [], ius, landmarks or [], counts, strangers)

@@ -12,18 +12,12 @@ import typer
 from .common import (
     DONE,
     Contrasts,
-    Device,
-    Frame,
     Json,
-    Orientation,
     Seed,
-    Series,
-    Threads,
-    choices,
-    machine,
     say,
     say_json,
 )
+from .groups import Machine, Reading
 
 if TYPE_CHECKING:
     import torch
@@ -52,16 +46,13 @@ COLOURS = {Modality.mri: (0.21, 0.77, 0.94), Modality.ius: (1.0, 0.69, 0.0)}
 
 
 def keypoints(
+    reading: Reading,
+    machine: Machine,
     image: Annotated[Path, typer.Option(help="MRI or ultrasound: file or DICOM folder.")],
     output: Annotated[Path, typer.Option(help="Point list to write, .mrk.json.")],
     modality: Annotated[
         Modality | None, typer.Option(help="mri keeps the points inside the brain.")
     ] = None,
-    series: Series = None,
-    frame: Frame = None,
-    orientation: Orientation = None,
-    device: Device = "auto",
-    threads: Threads = None,
     as_json: Json = False,
 ) -> int:
     """Find SIFT3D keypoints and write them as a point list for 3D Slicer."""
@@ -74,11 +65,11 @@ def keypoints(
     from ..runtime.progress import display
 
     outputs.check_file(output, (".mrk.json",))
-    place = machine(device, threads)
+    place = machine.pick()
     start = time.perf_counter()
     with display() as shown:
         shown.stage("reading")
-        volume = rescaled(read_volume(image, choices(series, frame, orientation)).to(place))
+        volume = rescaled(read_volume(image, reading.options()).to(place))
         shown.stage("keypoints")
         mask = brain_mask(volume) if modality is Modality.mri else None
         found = detect(volume, mask=mask)
@@ -93,6 +84,8 @@ def keypoints(
 
 
 def synthesize(
+    reading: Reading,
+    machine: Machine,
     mri: Contrasts,
     output: Annotated[Path, typer.Option(help="Folder for the volumes; made when missing.")],
     count: Annotated[int, typer.Option(help="How many.", min=1, max=10_000)] = 1,
@@ -103,11 +96,6 @@ def synthesize(
         float, typer.Option(help="Voxel size of ultrasound in mm.", min=0.3, max=2.0)
     ] = 0.75,
     seed: Seed = 0,
-    series: Series = None,
-    frame: Frame = None,
-    orientation: Orientation = None,
-    device: Device = "auto",
-    threads: Threads = None,
 ) -> int:
     """Simulate volumes from an MRI, in its world: synthetic_001.nii.gz and so on."""
     import torch
@@ -119,8 +107,8 @@ def synthesize(
     from ..synthesis.pseudo_ct import pseudo_ct
 
     outputs.check_folder(output)
-    place = machine(device, threads)
-    options = choices(series, frame, orientation)
+    place = machine.pick()
+    options = reading.options()
     generator = torch.Generator().manual_seed(seed)
     start = time.perf_counter()
     with display() as shown, outputs.together() as stage:

@@ -11,17 +11,11 @@ import typer
 
 from .common import (
     DONE,
-    Device,
-    Frame,
     Json,
-    Orientation,
-    Series,
-    Threads,
-    choices,
-    machine,
     say,
     say_json,
 )
+from .groups import Machine, Reading
 
 if TYPE_CHECKING:
     from ..landmarks.fixed_point import Located
@@ -37,6 +31,8 @@ class Method(str, Enum):
 
 
 def landmark(
+    reading: Reading,
+    machine: Machine,
     from_image: Annotated[
         Path, typer.Option("--from", help="Image with the points: file or DICOM folder.")
     ],
@@ -51,11 +47,6 @@ def landmark(
     method: Annotated[
         Method, typer.Option(help="Fixed points around each point, or the nearest neighbour alone.")
     ] = Method.fixed_point,
-    series: Series = None,
-    frame: Frame = None,
-    orientation: Orientation = None,
-    device: Device = "auto",
-    threads: Threads = None,
     as_json: Json = False,
 ) -> int:
     """Find points of one image in another: landmarks, or lesions to follow."""
@@ -67,8 +58,8 @@ def landmark(
     from ..runtime.progress import display
 
     outputs.check_file(output, (".mrk.json",))
-    options = choices(series, frame, orientation)
-    place = machine(device, threads)
+    options = reading.options()
+    place = machine.pick()
     start = time.perf_counter()
     with display() as shown:
         shown.stage("reading")

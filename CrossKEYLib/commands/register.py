@@ -12,18 +12,12 @@ from ..errors import InputError
 from .common import (
     DONE,
     REFUSED,
-    Device,
-    Frame,
     Json,
-    Orientation,
     Seed,
-    Series,
-    Threads,
-    choices,
-    machine,
     say,
     say_json,
 )
+from .groups import Machine, Reading
 
 if TYPE_CHECKING:
     from ..demo import Demo
@@ -47,6 +41,8 @@ class Kind(str, Enum):
 
 
 def register(
+    reading: Reading,
+    machine: Machine,
     mri: Annotated[Path, typer.Option(help="MRI: file or DICOM folder.")],
     ius: Annotated[Path, typer.Option(help="Reconstructed 3D ultrasound: file or DICOM folder.")],
     output: Annotated[Path, typer.Option(help="Transform to write, .tfm; only when accepted.")],
@@ -76,12 +72,7 @@ def register(
             help="Write the transform of a doubtful result too; look at it before use.",
         ),
     ] = False,
-    series: Series = None,
-    frame: Frame = None,
-    orientation: Orientation = None,
-    device: Device = "auto",
     seed: Seed = 0,
-    threads: Threads = None,
     as_json: Json = False,
 ) -> int:
     """Register an ultrasound to its MRI. Exit status 3 when the result is doubtful or refused."""
@@ -97,8 +88,8 @@ def register(
     outputs.check_file(output, (".tfm", ".txt"))
     outputs.check_file(report, (".json",))
     outputs.check_folder(figures)
-    options = choices(series, frame, orientation)
-    place = machine(device, threads)
+    options = reading.options()
+    place = machine.pick()
     start = None if initial is None else read_transform(initial)
     config = RegisterConfig().estimating(transform.value)
     with display() as shown:
@@ -129,18 +120,17 @@ def register(
 
 
 def demo(
+    machine: Machine,
     output: Annotated[Path, typer.Option(help="Folder for the results; made when missing.")] = Path(
         "crosskey-demo"
     ),
-    device: Device = "auto",
     seed: Seed = 0,
-    threads: Threads = None,
 ) -> int:
     """Register the bundled sample case and leave transform, report, figures and scene."""
     from ..demo import run
     from ..runtime.progress import display
 
-    place = machine(device, threads)
+    place = machine.pick()
     with display() as shown:
         done = run(output, device=place, seed=seed, progress=shown.stage)
     _tell_demo(done, output)

@@ -12,18 +12,12 @@ import typer
 from .common import (
     DONE,
     Contrasts,
-    Device,
-    Frame,
     Json,
-    Orientation,
     Seed,
-    Series,
-    Threads,
-    choices,
-    machine,
     say,
     say_json,
 )
+from .groups import Machine, Reading
 
 if TYPE_CHECKING:
     from ..models.patient import Model
@@ -40,6 +34,8 @@ DataDir = Annotated[Path, typer.Option(help="Holds img/mr, img/us and img/synthe
 
 
 def prepare(
+    reading: Reading,
+    machine: Machine,
     mri: Contrasts,
     output: Output,
     synthetic_us: Annotated[
@@ -48,19 +44,14 @@ def prepare(
     ] = None,
     minutes: Minutes = 10.0,
     model: Start = None,
-    series: Series = None,
-    frame: Frame = None,
-    orientation: Orientation = None,
-    device: Device = "auto",
     seed: Seed = 0,
-    threads: Threads = None,
 ) -> int:
     """Train a patient's own model before surgery. An interrupted run goes on when repeated."""
     from ..runtime.progress import display
     from ..training.patient.prepare import prepare_file
 
-    options = choices(series, frame, orientation)
-    place = machine(device, threads)
+    options = reading.options()
+    place = machine.pick()
     with display() as shown:
         made = prepare_file(
             mri,
@@ -85,6 +76,7 @@ class Kind(str, Enum):
 
 
 def pretrain(
+    machine: Machine,
     data: Annotated[
         Path, typer.Option(help="Settings, and the name and images of each patient, .yaml.")
     ],
@@ -100,9 +92,7 @@ def pretrain(
         typer.Option(help="Time for training, if not as --data says.", min=0.01),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps, likewise.", min=1)] = None,
-    device: Device = "auto",
     seed: Seed = 0,
-    threads: Threads = None,
 ) -> int:
     """Train a general model on many patients; on several GPUs through torchrun."""
     from ..formats import outputs
@@ -115,7 +105,7 @@ def pretrain(
 
     outputs.check_file(output, (".pt",))
     checkpoint = checkpoint_beside(output)
-    place = machine(device, threads)
+    place = machine.pick()
     shared = {"device": place, "seed": seed, "checkpoint": checkpoint}
     with display() as shown:
         shown.stage("reading")
@@ -146,12 +136,11 @@ def pretrain(
 
 
 def train(
+    machine: Machine,
     config: Config,
     data_dir: DataDir,
     output: Output = Path("crosskey.pt"),
-    device: Device = "auto",
     seed: Seed = 0,
-    threads: Threads = None,
 ) -> int:
     """Train the published patch descriptor on the published data layout."""
     from ..formats import outputs
@@ -159,7 +148,7 @@ def train(
     from ..training.published.train import train as run
 
     outputs.check_file(output, (".pt",))
-    place = machine(device, threads)
+    place = machine.pick()
     with display() as shown:
         shown.stage("reading")
         run(config, data_dir, output, device=place, seed=seed, report=shown.training)
@@ -168,15 +157,14 @@ def train(
 
 
 def run_test(
+    machine: Machine,
     config: Config,
     data_dir: DataDir,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Model to test; else the one that the settings name.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Report to write, .json.")] = None,
-    device: Device = "auto",
     seed: Seed = 0,
-    threads: Threads = None,
     as_json: Json = False,
 ) -> int:
     """Test a patch descriptor on the published data layout: precision and matching score."""
@@ -186,7 +174,7 @@ def run_test(
     from ..training.published.evaluation import evaluate as run
 
     outputs.check_file(output, (".json",))
-    place = machine(device, threads)
+    place = machine.pick()
     with display() as shown:
         shown.stage("matching")
         found = run(config, data_dir, checkpoint, device=place, seed=seed, progress=shown.stage)

@@ -58,15 +58,13 @@ def estimate_rigid(
         The transform, or a false result with its reason.
 
     Raises:
-        EstimationError: shapes that do not belong together, or an unknown ``config.transform``.
+        EstimationError: shapes that do not belong together.
     """
     if points_fixed.shape != points_moving.shape or points_fixed.shape[1:] != (3,):
         raise EstimationError(
             f"paired points [K, 3] expected, got {list(points_fixed.shape)} (fixed) and "
             f"{list(points_moving.shape)} (moving)"
         )
-    if config.transform not in ("rigid", "affine"):
-        raise EstimationError(f"transform {config.transform!r} is unknown; use 'rigid' or 'affine'")
     none = torch.zeros(len(points_fixed), dtype=torch.bool, device=points_fixed.device)
     if len(points_fixed) < MIN_INLIERS:
         return RigidResult.failure(

@@ -11,7 +11,7 @@ from phantoms.matches import as_points, place_right, simulate
 from scipy.spatial.transform import Rotation
 
 from CrossKEYLib.config import EstimateConfig
-from CrossKEYLib.errors import EstimationError
+from CrossKEYLib.errors import EstimationError, InputError
 from CrossKEYLib.estimation import estimate_rigid, kabsch
 from CrossKEYLib.estimation.ransac import independence
 from CrossKEYLib.estimation.triplets import solve_triplets
@@ -115,7 +115,7 @@ def test_bad_arguments_are_refused():
     points = torch.zeros(10, 3)
     with pytest.raises(EstimationError, match="paired points"):
         estimate_rigid(points, points[:9], CONFIG, seeded())
-    with pytest.raises(EstimationError, match="transform 'spline' is unknown"):
+    with pytest.raises(InputError, match="transform: expected rigid or affine, got 'spline'"):
         estimate_rigid(points, points, replace(CONFIG, transform="spline"), seeded())
 
 
