@@ -87,12 +87,12 @@ def match(
     if not len(points_fixed) or not len(points_moving):
         return _none(points_fixed.device)
     within = None if moved is None else _within(moved, points_fixed, radius)
-    scores, best = _most_similar(descriptors_moving, descriptors_fixed, within)
+    scores, best = most_similar(descriptors_moving, descriptors_fixed, within)
     moving = torch.nonzero(scores > -torch.inf).squeeze(1)
     if config.method != "nearest":
         ends = best[moving]  # only these need a way back
         within = None if moved is None else _within(points_fixed[ends], moved, radius)
-        _, back = _most_similar(descriptors_fixed[ends], descriptors_moving, within)
+        _, back = most_similar(descriptors_fixed[ends], descriptors_moving, within)
         off = (points_moving[back] - points_moving[moving]).norm(dim=1)
         moving = moving[off <= config.cycle_tolerance_mm if cycle else back == moving]
     rank = scores[moving]
@@ -101,7 +101,7 @@ def match(
         every = -(-len(points_fixed) // _RIVALS)
         others, found = points_fixed[::every], points_fixed[best[moving]]
         rivals = _rivals(others, found, config.second_best_radius_mm, start, radius)
-        second, _ = _most_similar(descriptors_moving[moving], descriptors_fixed[::every], rivals)
+        second, _ = most_similar(descriptors_moving[moving], descriptors_fixed[::every], rivals)
         distinct = 1 - (_distance(scores[moving]) + _EXACT) / (_distance(second) + _EXACT)
         if config.rank == "ratio":
             rank = distinct
@@ -142,10 +142,11 @@ def _check(
         )
 
 
-def _most_similar(
-    queries: torch.Tensor, pool: torch.Tensor, allowed: _Allowed | None
+def most_similar(
+    queries: torch.Tensor, pool: torch.Tensor, allowed: _Allowed | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Best similarity and its pool index for each query; -inf where nothing is allowed.
+    """Largest cosine ``[N]`` of unit ``queries [N, D]`` over ``pool [M, D]`` and its index in it;
+    minus infinity where nothing is allowed.
 
     Tiled over the pool, so memory does not grow with it. A tile only tells its maxima, down its
     columns; where a maximum lies is looked up in the one tile that won, which is several times

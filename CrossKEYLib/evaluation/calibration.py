@@ -7,20 +7,18 @@ has succeeded within `SUCCESS_MM`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
+from scipy.stats import binomtest, spearmanr
 
 from ..trust.confidence import ACCEPTED, RIGHT_MM, TrustModel
 
 SUCCESS_MM = 3.0
 BINS = 5  # of confidence, equally wide; more would hold next to nothing each
-Z95 = 1.96  # standard deviations of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ class Calibration:
         n, n_right: results, and how many are right.
         right_refused, wrong_accepted: the two ways to be wrong, on pairs that belong together.
         n_foreign, foreign_accepted: the same for pairs that do not.
-        correlation: Spearman's, of predicted with true TRE; NaN where it is undefined.
-        covered: share of true TRE not above the predicted.
+        correlation: Spearman's, of predicted with true TRE; None where it is undefined.
+        covered: share of true TRE not above the predicted; None without any.
         covered_twice: the same for twice the predicted.
     """
 
@@ -66,9 +64,9 @@ class Calibration:
     wrong_accepted: int
     n_foreign: int
     foreign_accepted: int
-    correlation: float
-    covered: float
-    covered_twice: float
+    correlation: float | None
+    covered: float | None
+    covered_twice: float | None
 
 
 def calibrate(outcomes: Sequence[dict[str, Any]]) -> Calibration | None:
@@ -150,29 +148,27 @@ def judged_anew(outcome: dict[str, Any], model: TrustModel) -> dict[str, Any]:
     }
 
 
-def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -> float:
-    """Share of true errors not above ``factor`` times the predicted; NaN without any."""
+def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -> float | None:
+    """Share of true errors not above ``factor`` times the predicted; None without any."""
     predicted, true = np.asarray(predicted_mm, float), np.asarray(true_mm, float)
-    return float(np.mean(true <= factor * predicted)) if len(true) else math.nan
+    return float(np.mean(true <= factor * predicted)) if len(true) else None
 
 
-def rank_correlation(predicted_mm: ArrayLike, true_mm: ArrayLike) -> float:
-    """Spearman's correlation; NaN below three values or where one side never changes."""
+def rank_correlation(predicted_mm: ArrayLike, true_mm: ArrayLike) -> float | None:
+    """Spearman's correlation; None below three values or where one side never changes."""
     predicted, true = np.asarray(predicted_mm, float), np.asarray(true_mm, float)
     if len(true) < 3 or np.ptp(predicted) == 0 or np.ptp(true) == 0:
-        return math.nan
+        return None
     ranks: NDArray[np.float64] = np.asarray(spearmanr(predicted, true))
     return float(ranks[0])
 
 
-def wilson(hits: int, count: int, z: float = Z95) -> tuple[float, float]:
-    """Interval of a share seen ``hits`` times in ``count`` (Wilson 1927); also near 0 and 1."""
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share seen ``hits`` times in ``count`` (Wilson 1927), near 0 and 1 too."""
     if count == 0:
         return 0.0, 1.0
-    share, extra = hits / count, z * z / count
-    middle = (share + extra / 2) / (1 + extra)
-    half = z / (1 + extra) * math.sqrt(share * (1 - share) / count + extra / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    interval = binomtest(hits, count).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 def table(calibration: Calibration) -> str:
@@ -205,9 +201,9 @@ def table(calibration: Calibration) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.2f}"
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
 
 
-def _percent(share: float) -> str:
-    return "undefined" if math.isnan(share) else f"{100 * share:.0f} %"
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{100 * share:.0f} %"

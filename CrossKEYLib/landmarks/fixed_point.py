@@ -19,11 +19,11 @@ import torch
 from ..config import EstimateConfig, FixedPointConfig
 from ..errors import EstimationError
 from ..estimation import DescriptorGrid, estimate_rigid
+from ..estimation.matching import most_similar
 from ..models.described import Described
 from .local_affine import local_affine
 
 COARSE = EstimateConfig(inlier_threshold_mm=8.0, edge_tolerance_mm=10.0, hypotheses=5000)
-_TILE_ELEMENTS = 6_000_000  # similarities held at once: 24 MB, which malloc gives again and again
 
 
 class Located(NamedTuple):
@@ -156,19 +156,6 @@ def fixed_point(
             torch.where(enough, better.spreads, alone.spreads),
         )
     return alone
-
-
-def most_similar(queries: torch.Tensor, pool: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Largest cosine ``[N]`` of each query over the pool and its index, in bounded memory."""
-    best = queries.new_full((len(queries),), -torch.inf)
-    index = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-    step = max(1, _TILE_ELEMENTS // max(1, len(queries)))
-    for start in range(0, len(pool), step):
-        values, places = (queries @ pool[start : start + step].T).max(1)
-        better = values > best
-        best = torch.where(better, values, best)
-        index = torch.where(better, places + start, index)
-    return best, index
 
 
 class _Prediction(NamedTuple):

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from CrossKEYLib.descriptors.uae import Embedding
 from CrossKEYLib.errors import EstimationError, InputError
 from CrossKEYLib.evaluation.peers.registry import PEERS
 from CrossKEYLib.formats.atomic import write_json
@@ -78,19 +79,8 @@ def contrast_errors(contrasts: Sequence[tuple[str, Volume]], model: UniversalMod
             truth = there.points_ras(inside[pick[:POINTS]].float())
             points = back(truth)
             target = model.embed(there)
-            for method in METHODS:
-                start = time.perf_counter()
-                found = locate_points(embedded, target, points, method=method)
-                outcomes.append(
-                    {
-                        "task": f"{first} -> {name}, deformed",
-                        "method": method,
-                        "seed": seed,
-                        "errors_mm": (found.points - truth).norm(dim=1).tolist(),
-                        "spreads_mm": found.spreads.tolist(),
-                        "seconds": time.perf_counter() - start,
-                    }
-                )
+            task = f"{first} -> {name}, deformed"
+            outcomes += _located(task, seed, embedded, target, points, truth)
     return outcomes
 
 
@@ -111,19 +101,34 @@ def atlas_errors(atlas: Volume, labels: Volume, subject: Volume, model: Universa
         motion = transform.random_rigid(rng, *MOTION, subject.centre_ras)
         target = model.embed(subject.moved(motion))
         truth = transform.apply(motion, centres)
-        for method in METHODS:
-            start = time.perf_counter()
-            found = locate_points(embedded, target, centres, method=method)
-            outcomes.append(
-                {
-                    "task": f"{len(centres)} atlas centres -> other head",
-                    "method": method,
-                    "seed": seed,
-                    "errors_mm": (found.points - truth).norm(dim=1).tolist(),
-                    "spreads_mm": found.spreads.tolist(),
-                    "seconds": time.perf_counter() - start,
-                }
-            )
+        task = f"{len(centres)} atlas centres -> other head"
+        outcomes += _located(task, seed, embedded, target, centres, truth)
+    return outcomes
+
+
+def _located(
+    task: str,
+    seed: int,
+    here: Embedding,
+    there: Embedding,
+    points: torch.Tensor,
+    truth: torch.Tensor,
+) -> list[dict[str, Any]]:
+    """One outcome for each method: ``points [N, 3]`` found, against the truth (RAS mm)."""
+    outcomes = []
+    for method in METHODS:
+        start = time.perf_counter()
+        found = locate_points(here, there, points, method=method)
+        outcomes.append(
+            {
+                "task": task,
+                "method": method,
+                "seed": seed,
+                "errors_mm": (found.points - truth).norm(dim=1).tolist(),
+                "spreads_mm": found.spreads.tolist(),
+                "seconds": time.perf_counter() - start,
+            }
+        )
     return outcomes
 
 

@@ -45,13 +45,7 @@ def register(
 ) -> Matrix:
     """Move the iUS from where it lies by ANTs; its centre-of-mass start is switched off.
 
-    Args:
-        fixed, moving: MRI and iUS, as read.
-        seed: of the samples.
-        config: settings.
-
-    Returns:
-        ``T_fixed_moving``, 4x4, RAS mm.
+    Arguments and result are those of `mutual_information.register`.
 
     Raises:
         InputError: an image that holds nothing, or ANTs is not installed.

@@ -45,19 +45,19 @@ def test_coverage_counts_errors_within_the_prediction():
     predicted, true = [1.0, 2.0, 3.0, 4.0], [0.5, 2.0, 3.5, 9.0]
     assert coverage(predicted, true) == 0.5
     assert coverage(predicted, true, 2.0) == 0.75
-    assert math.isnan(coverage([], []))
+    assert coverage([], []) is None
 
 
 def test_rank_correlation_sees_order_alone():
     assert rank_correlation([1, 2, 3], [1, 10, 1000]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert math.isnan(rank_correlation([1, 2], [1, 2]))
-    assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+    assert rank_correlation([1, 2], [1, 2]) is None
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
 
 
 def test_wilson_interval():
     """Textbook: 95 % of 0 of 10 is 0 to z^2 / (10 + z^2); it mirrors at one half."""
-    assert wilson(0, 10) == (0, pytest.approx(1.96**2 / (10 + 1.96**2)))
+    assert wilson(0, 10) == (0, pytest.approx(1.96**2 / (10 + 1.96**2), rel=1e-4))
     low, high = wilson(7, 10)
     assert wilson(3, 10) == (pytest.approx(1 - high), pytest.approx(1 - low))
     assert wilson(0, 0) == (0, 1)

@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from CrossKEYLib.config import FixedPointConfig
 from CrossKEYLib.errors import EstimationError
+from CrossKEYLib.estimation.matching import most_similar
 from CrossKEYLib.geometry import transform
-from CrossKEYLib.landmarks.fixed_point import fixed_point, most_similar, nearest
+from CrossKEYLib.landmarks.fixed_point import fixed_point, nearest
 from CrossKEYLib.models.described import Described
 
 CONFIG = FixedPointConfig()
@@ -138,7 +139,7 @@ def test_the_way_back_measures_the_nearest_neighbour():
 def test_search_in_tiles_equals_search_at_once(monkeypatch):
     pool, wanted = code(grid(8)), code(queries(7))
     whole = (wanted @ pool.T).max(1)
-    monkeypatch.setattr("CrossKEYLib.landmarks.fixed_point._TILE_ELEMENTS", 100)
+    monkeypatch.setattr("CrossKEYLib.estimation.matching._TILE_ELEMENTS", 100)
     values, index = most_similar(wanted, pool)
     torch.testing.assert_close(values, whole.values)
     assert torch.equal(index, whole.indices)
