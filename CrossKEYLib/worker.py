@@ -138,7 +138,7 @@ class Worker:
             seed=seed,
             progress=lambda stage: tell("progress", stage=stage),
         )
-        self._kept = (key, replace(used, keypoints=result.fixed))
+        self._kept = (key, replace(used, described=result.fixed))
         return {**result.report(), "warm": warm, "matches": _matches(result)}
 
     def _prepare(

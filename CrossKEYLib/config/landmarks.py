@@ -41,7 +41,7 @@ class LandmarkConfig(Settings):
     coarse_weight: NotNegative = 1.0
     semantic_weight: NotNegative = 0.5
     fixed_point: FixedPointConfig = FixedPointConfig()
-    keypoints: Count = 3000  # of the moving image, for registration
+    moving_points: Count = 3000  # of the moving image, for registration
     passes: Count = 2  # the last ones embed the second image as the estimate before lays it
     capture_radius_mm: Positive = 15.0  # around that estimate
     # An embedding changes slowly from place to place: none leads by much, and many are needed.

@@ -140,7 +140,7 @@ class RegisterConfig(Settings):
     keypoints: KeypointConfig = KeypointConfig()  # of models that describe patches
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
-    moving_keypoints: Count = 8000
+    moving_points: Count = 8000
     reported_matches: Count = 500  # best ones, of those that were used, in the result
     capture_radius_mm: Positive = 40.0  # around a given start
     coarse_points_fixed: Count = 40000  # of the MRI at most, in the pass that finds the orientation

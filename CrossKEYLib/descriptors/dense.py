@@ -1,8 +1,8 @@
 """A descriptor for every place at once: the narrow variant of the encoder, for CPUs.
 
-A patch network computes the same convolutions again for every keypoint, since neighbouring
+A patch network computes the same convolutions again for every point, since neighbouring
 patches overlap almost wholly. Run over the volume once, the same work gives the descriptors of
-all keypoints; they are then read off the feature map by trilinear sampling. Each modality has
+all points; they are then read off the feature map by trilinear sampling. Each modality has
 its own stem, everything after it is shared.
 """
 

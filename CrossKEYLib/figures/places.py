@@ -63,7 +63,7 @@ def keypoints(
     points_fixed: torch.Tensor,
     points_moving: torch.Tensor,
 ) -> Figure:
-    """Keypoints of both images near three planes; the iUS as registered.
+    """Points of both images near three planes; the iUS as registered.
 
     Args:
         fixed, moving: MRI and iUS.
@@ -92,7 +92,7 @@ def keypoints(
                 ax.set_title(f"{name}: {plane.name.lower()}")
         counts = ", ".join(f"{len(points)} in the {name}" for name, points, _ in sides)
         figure.suptitle(
-            f"Keypoints: {counts}; shown within {SLAB_MM / 2:g} mm of each plane", fontsize=14
+            f"Points: {counts}; shown within {SLAB_MM / 2:g} mm of each plane", fontsize=14
         )
     return figure
 

@@ -52,7 +52,7 @@ def register_embedded(
         table = _thinned(dense, SPARSE_MM) if first else dense
         prior = None if first else Prior(np.eye(4), config.capture_radius_mm)
         described = places(model.embed(moving.moved(before)), config)
-        few = torch.randperm(len(described), generator=generator)[: config.keypoints]
+        few = torch.randperm(len(described), generator=generator)[: config.moving_points]
         points, own = described.points[few], described.descriptors[few]
         matches = match(table.descriptors, own, table.points, points, config.match, prior)
         a, b = matches.indices.T

@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """Keypoints of one image with their descriptors.
+    """Points of one image with their descriptors.
 
     Attributes:
         points: ``[N, 3]`` RAS mm.
@@ -20,7 +20,7 @@ class Described:
     descriptors: torch.Tensor
 
     def where(self, kept: torch.Tensor) -> Described:
-        """Only the keypoints that a bool ``[N]`` selects."""
+        """Only the points that a bool ``[N]`` selects."""
         return Described(self.points[kept], self.descriptors[kept])
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""A model file: an encoder, and for a patient's model the described keypoints of their MRI."""
+"""A model file: an encoder, and for a patient's model the described points of their MRI."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from ..runtime.resources import resource
 from .described import Described
 
 GENERAL = "Models/crosskey-general.pt"
-MIN_KEYPOINTS = 200
+MIN_POINTS = 200
 Encoder = DenseEncoder | ResNetDescriptor
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What registration needs to describe keypoints.
+    """What registration needs to describe points.
 
     Attributes:
         encoder: the network, in evaluation mode.
         name: shown in reports.
         mri: fingerprints of the MRI that it was prepared for; empty for a general model.
-        keypoints: of that MRI, described; None for a general model.
+        described: points of that MRI with their descriptors; None for a general model.
         history: how it was trained, plain values.
     """
 
     encoder: Encoder
     name: str
     mri: tuple[str, ...] = ()
-    keypoints: Described | None = None
+    described: Described | None = None
     history: dict[str, float | int | str] = field(default_factory=dict)
 
     @classmethod
@@ -65,10 +65,10 @@ class Model:
             path,
         )
         extra = saved.extra
-        keypoints = None
+        described = None
         if "points" in extra:
-            keypoints = Described(extra["points"], extra["descriptors"].float())
-        return cls(encoder.eval(), extra["name"], tuple(extra["mri"]), keypoints, extra["history"])
+            described = Described(extra["points"], extra["descriptors"].float())
+        return cls(encoder.eval(), extra["name"], tuple(extra["mri"]), described, extra["history"])
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model, weights and descriptors in half precision (it halves the file).
@@ -77,18 +77,18 @@ class Model:
             InputError: the file cannot be written.
         """
         extra: dict = {"name": self.name, "mri": list(self.mri), "history": self.history}
-        if self.keypoints is not None:
-            extra["points"] = self.keypoints.points.cpu()
-            extra["descriptors"] = self.keypoints.descriptors.half().cpu()
+        if self.described is not None:
+            extra["points"] = self.described.points.cpu()
+            extra["descriptors"] = self.described.descriptors.half().cpu()
         halved = build_encoder(encoder_config(self.encoder)).half()
         halved.load_state_dict(self.encoder.state_dict())
         save_checkpoint(path, halved, encoder_config(self.encoder), MODEL, extra=extra)
 
     def to(self, device: torch.device | str) -> Model:
-        keypoints = self.keypoints
-        if keypoints is not None:
-            keypoints = Described(keypoints.points.to(device), keypoints.descriptors.to(device))
-        return replace(self, encoder=self.encoder.to(device), keypoints=keypoints)
+        described = self.described
+        if described is not None:
+            described = Described(described.points.to(device), described.descriptors.to(device))
+        return replace(self, encoder=self.encoder.to(device), described=described)
 
     def check_belongs_to(self, mri: Volume) -> None:
         """Refuse a patient's model for another patient's MRI.
@@ -143,7 +143,7 @@ def describe_brain(model: Model, mri: Volume, brain: Volume) -> Described:
         InputError: there is too little brain.
     """
     points = fixed_points(brain)
-    if len(points) < MIN_KEYPOINTS:
+    if len(points) < MIN_POINTS:
         raise InputError("the MRI shows too little brain to register to; is it a brain MRI?")
     return model.describe(mri, points, "mri")
 

@@ -136,8 +136,8 @@ class _Pipeline:
         fixed = mri_in_view(fixed)
         with self.stage("keypoints"):
             ius = gamma_normalised(moving)
-            points = moving_points(ius, self.config.moving_keypoints, self.generator)
-        described = self.model.keypoints or self._describe_fixed(fixed, brain)
+            points = moving_points(ius, self.config.moving_points, self.generator)
+        described = self.model.described or self._describe_fixed(fixed, brain)
         described = described if brain is None else described.where(inside(brain, described.points))
         prior = None if initial is None else Prior(initial, self.config.capture_radius_mm)
         pair = Pair(Target.of(fixed, described), moving, ius, points, prior)

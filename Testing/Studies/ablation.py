@@ -58,7 +58,7 @@ def outcomes_of(
     embedding = EmbeddingFeatures.of(universal, images.mri)
     precision = _precision(images, embedding)
     generator = torch.Generator().manual_seed(seed)
-    points = moving_points(ius, RegisterConfig().moving_keypoints, generator)
+    points = moving_points(ius, RegisterConfig().moving_points, generator)
     found = []
     for finder in FINDERS:
         began = time.perf_counter()

@@ -126,7 +126,7 @@ def figures(device: torch.device, size: Size) -> dict[str, float]:
 
 def _registration(mri: Volume, ius: Volume, device: torch.device, size: Size) -> dict[str, float]:
     config = replace(
-        RegisterConfig(), moving_keypoints=size.points, search_rotations=size is not SMALL
+        RegisterConfig(), moving_points=size.points, search_rotations=size is not SMALL
     )
     model = Model.load().to(device)
     first = []
@@ -135,7 +135,7 @@ def _registration(mri: Volume, ius: Volume, device: torch.device, size: Size) ->
             lambda: first.append(register(mri, ius, model, config=config)), device
         )
     }
-    kept = replace(model, keypoints=first[0].fixed)
+    kept = replace(model, described=first[0].fixed)
 
     def again() -> object:
         return register(mri, ius, kept, config=config)

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mri", nargs="+", type=Path, default=[])
     parser.add_argument("--model", help="the bundled one when missing")
     parser.add_argument(
-        "--points", type=int, default=RegisterConfig().moving_keypoints, help="of the iUS"
+        "--points", type=int, default=RegisterConfig().moving_points, help="of the iUS"
     )
     args = parser.parse_args(arguments)
     cases = [case for folder in args.case for case in real_cases(*find_case(folder))]

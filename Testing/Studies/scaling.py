@@ -45,13 +45,13 @@ def measure(mri: Path, ius: Path, points: int, threads: int | None = None) -> di
     if threads is not None:
         torch.set_num_threads(threads)
     fixed, moving, model = Volume.read(mri), Volume.read(ius), Model.load()
-    config = replace(RegisterConfig(), moving_keypoints=points)
+    config = replace(RegisterConfig(), moving_points=points)
     seconds = []
     for _ in range(1 + REPEATS):
         start = time.perf_counter()
         done = register(fixed, moving, model, config=config)
         seconds.append(time.perf_counter() - start)
-        model = replace(model, keypoints=done.fixed)
+        model = replace(model, described=done.fixed)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "voxels": float(np.prod(fixed.shape)),
@@ -76,7 +76,7 @@ def curves(mri: Volume, threads: int | None, seed: int = 0) -> dict[str, list[di
         folder = Path(name)
         ius.write(folder / "ius.nii.gz")
         mri.write(folder / "mri.nii.gz")
-        usual = RegisterConfig().moving_keypoints
+        usual = RegisterConfig().moving_points
         for spacing in SPACINGS_MM:
             grid = Grid.around(mri.corners_ras(), spacing)
             mri.resample(grid).write(folder / "sized.nii.gz")
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--threads", type=int, help="of the processor; all when missing")
     parser.add_argument("--ius", type=Path, help="measure this pair alone, here")
-    parser.add_argument("--points", type=int, default=RegisterConfig().moving_keypoints)
+    parser.add_argument("--points", type=int, default=RegisterConfig().moving_points)
     args = parser.parse_args(arguments)
     if args.ius is not None:
         print(json.dumps(measure(args.mri, args.ius, args.points, args.threads)))

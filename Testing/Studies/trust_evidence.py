@@ -146,7 +146,7 @@ class Shown:
     @classmethod
     def of(cls, mri: Volume, model: Model, config: RegisterConfig) -> Shown:
         described = Recorder(model, config, 0)._describe_fixed(mri)
-        return cls(mri, replace(model, keypoints=described), config)
+        return cls(mri, replace(model, described=described), config)
 
     def registered(
         self,

@@ -51,7 +51,7 @@ def prepare(
     report: Report | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Model:
-    """Train a model for one patient and describe the keypoints of their MRI.
+    """Train a model for one patient and describe the points of their MRI.
 
     Args:
         mri: one or several contrasts of one patient in one world; the first is registered to.
@@ -100,7 +100,7 @@ def prepare(
     _between(start.encoder, encoder)
     tell("MRI descriptors")
     model = Model(encoder, name, image_fingerprints, None, {**history, "start": start.name})
-    return replace(model, keypoints=describe_brain(model, scaled[0], anatomy.brain))
+    return replace(model, described=describe_brain(model, scaled[0], anatomy.brain))
 
 
 def prepare_file(

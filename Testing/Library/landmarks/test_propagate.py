@@ -119,7 +119,7 @@ def test_registration_of_a_part_to_the_whole(model, image):
     cut[:30] = 0
     truth = transform.random_rigid(np.random.default_rng(0), 10.0, 6.0, image.centre_ras)
     moving = image.replaced(cut).moved(transform.invert(truth))
-    config = replace(CONFIG, keypoints=800)
+    config = replace(CONFIG, moving_points=800)
     result = register_embedded(image, moving, model, config=config)
     assert result
     assert result.matrix is not None
@@ -132,7 +132,7 @@ def test_registration_of_a_part_to_the_whole(model, image):
 
 def test_affine_registration_finds_a_stretch(model, image):
     stretch = transform.from_parts(np.diag([1.05, 1.0, 0.96]), [0.0, 0.0, 0.0])
-    config = replace(CONFIG, keypoints=800)
+    config = replace(CONFIG, moving_points=800)
     moving = image.moved(transform.invert(stretch))
     corners = torch.as_tensor(moving.corners_ras())
     truth = transform.apply(stretch, corners)
@@ -145,7 +145,7 @@ def test_affine_registration_finds_a_stretch(model, image):
 
 
 def test_unrelated_images_give_a_reason_or_few_inliers(model, image):
-    config = replace(CONFIG, keypoints=300)
+    config = replace(CONFIG, moving_points=300)
     other = register_embedded(image, texture(48, seed=77, grain=4.0), model, config=config)
     same = register_embedded(image, image.moved(MOVE), model, config=config)
     assert same

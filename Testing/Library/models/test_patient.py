@@ -40,9 +40,9 @@ def test_a_saved_model_describes_as_before(tmp_path: Path) -> None:
     there = loaded.describe(rescaled(mri), points, "ius").descriptors
     assert float((here * there).sum(1).min()) > 0.999  # half-precision weights
     assert (loaded.name, loaded.mri, loaded.history) == (model.name, model.mri, model.history)
-    assert loaded.keypoints is not None
-    assert model.keypoints is not None
-    torch.testing.assert_close(loaded.keypoints.points, model.keypoints.points)
+    assert loaded.described is not None
+    assert model.described is not None
+    torch.testing.assert_close(loaded.described.points, model.described.points)
 
 
 def test_resnet_model_round_trip(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_resnet_model_round_trip(tmp_path: Path) -> None:
     loaded = Model.load(tmp_path / "m.pt")
     assert isinstance(loaded.encoder, ResNetDescriptor)
     assert loaded.encoder.config == model.encoder.config
-    assert loaded.keypoints is None
+    assert loaded.described is None
 
 
 def test_another_patients_model_is_refused() -> None:

@@ -23,7 +23,7 @@ from CrossKEYLib.registration.pipeline import register
 from CrossKEYLib.registration.result import Registration
 
 KEYPOINTS = KeypointConfig(spacing_mm=1.0)
-CONFIG = RegisterConfig(moving_keypoints=1000, keypoints=KEYPOINTS, refine="none")
+CONFIG = RegisterConfig(moving_points=1000, keypoints=KEYPOINTS, refine="none")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from CrossKEYLib.registration.pipeline import register
 from CrossKEYLib.runtime.resources import resource
 from CrossKEYLib.trust.assess import Trust, assess
 
-QUICK = RegisterConfig(moving_keypoints=2000, search_rotations=False)
+QUICK = RegisterConfig(moving_points=2000, search_rotations=False)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def ius() -> Volume:
 def model(mri: Volume) -> Model:
     """The bundled model of the sample MRI, whose keypoints are described once for all tests."""
     loaded = Model.load(resource("Models/demo-patient.pt"))
-    return replace(loaded, keypoints=describe_brain(loaded, rescaled(mri), brain_mask(mri)))
+    return replace(loaded, described=describe_brain(loaded, rescaled(mri), brain_mask(mri)))
 
 
 def landmark_error(matrix: np.ndarray) -> float:

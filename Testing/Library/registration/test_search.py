@@ -42,7 +42,7 @@ def searched() -> tuple[OrientationSearch, transform.Matrix]:
     """A search on the sample, and the pose in which its ultrasound was turned upside down."""
     mri, ius = (Volume.read(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))
     model = Model.load(resource("Models/demo-patient.pt"))
-    described = model.keypoints or describe_brain(model, rescaled(mri), brain_mask(mri))
+    described = model.described or describe_brain(model, rescaled(mri), brain_mask(mri))
     turn = Rotation.from_euler("xyz", [100, 15, 80], degrees=True).as_matrix()
     off = transform.about(ius.centre_ras, turn, np.array([10.0, -20.0, 5.0]))
     moved, generator = ius.moved(off), torch.Generator().manual_seed(0)

@@ -42,8 +42,8 @@ def test_the_patient_shares_the_training_with_the_bundled_mri(seen):
     assert bundled.contrasts[0].array.numel() > 10 * mri.array.numel()
     assert (seen["config"].minutes, seen["seed"]) == (7, 4)
     assert (made.name, made.mri, made.history["start"]) == ("anna", (fingerprint(mri),), "start")
-    assert made.keypoints is not None
-    assert len(made.keypoints) > 1000
+    assert made.described is not None
+    assert len(made.described) > 1000
     for name, value in made.encoder.state_dict().items():
         if value.is_floating_point():  # a quarter of what was learned is kept
             assert torch.allclose(value, before[name] + 0.25), name

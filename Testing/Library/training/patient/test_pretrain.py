@@ -58,7 +58,7 @@ def test_the_model_is_general_and_follows_the_seed(data, tmp_path):
     assert steps == [1, 2, 3]
     read = Model.load(tmp_path / "g.pt")
     assert same(read, model)
-    assert (read.name, read.mri, read.keypoints) == ("g", (), None)
+    assert (read.name, read.mri, read.described) == ("g", (), None)
     assert read.history["data"] == "first, second"
     assert read.encoder.config == ENCODER
     torch.manual_seed(99)  # the caller's own randomness has no say
