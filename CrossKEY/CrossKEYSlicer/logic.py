@@ -28,7 +28,7 @@ from .landmarks import landmark_results, landmark_search, similarity, target_err
 from .landmarks.landmark_results import Found
 from .parameters import CrossKEYParameters
 from .problem import Cancelled, Problem
-from .scene import applied, chain, preview, report, standing, training_nodes, views, volumes
+from .scene import applied, chain, masks, preview, report, standing, training_nodes, views, volumes
 from .work import model_store, sequence
 from .work.follow import ResultFollower
 from .work.job import Job, new_job
@@ -100,12 +100,16 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         ius: vtkMRMLScalarVolumeNode,
         transform: vtkMRMLLinearTransformNode | None = None,
         fromPresent: bool = False,
+        mriMask: Any = None,
+        iusMask: Any = None,
     ) -> dict[str, Any]:
         """Register an ultrasound to an MRI and move it there, unless that is refused.
 
         Args:
             transform: takes the result; the one in use, or a new one, when missing.
             fromPresent: search around the alignment that the scene has.
+            mriMask: label map or segmentation node of the brain; found when missing.
+            iusMask: the same of what the ultrasound shows.
 
         Returns:
             The report (``accepted``, ``reasons``, ``confidence``, ``predicted_tre_mm`` ...).
@@ -115,6 +119,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         """
         self._checkIdle()
         chosen = {"mri": mri, "ius": ius, "fromPresent": fromPresent}
+        chosen |= {"mriMask": mriMask, "iusMask": iusMask}
         self._choose(**chosen, **({} if transform is None else {"transform": transform}))
         self.startRegistration()
         return self._wait()
@@ -136,11 +141,13 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
             Problem: the volume belongs to no sequence, or an item cannot be registered.
         """
         self._checkIdle()
+        p = self.parameters
+        kept = {name: getattr(p, name) for name in ("fromPresent", "mriMask", "iusMask")}
         found = SequenceResults(sequence.browser_of(ius), ius)
         for item in range(found.count):
             found.select(item)
             try:
-                found.add(item, self.register(mri, ius, fromPresent=self.parameters.fromPresent))
+                found.add(item, self.register(mri, ius, **kept))
             except Cancelled:
                 break
         return found
@@ -243,6 +250,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         mri, ius = parameters.mri, parameters.ius
         self._checkIdle()
         volumes.check_pair(mri, ius)
+        for mask in (parameters.mriMask, parameters.iusMask):
+            masks.check(mask)
         model = model_store.usable_model(parameters)
         initial = chain.present_alignment(mri, ius)
         if parameters.transform is not None:
@@ -252,6 +261,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
                 "do": "register",
                 "mri": volumes.write_volume(mri, job.folder / "mri.nrrd"),
                 "ius": volumes.write_volume(ius, job.folder / "ius.nrrd"),
+                "mri_mask": masks.write(parameters.mriMask, mri, job.folder / "mri-mask.nrrd"),
+                "ius_mask": masks.write(parameters.iusMask, ius, job.folder / "ius-mask.nrrd"),
                 "model": model,
                 "initial": initial.tolist() if parameters.fromPresent else None,
                 "device": parameters.device,
@@ -260,6 +271,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
             }
             judged = standing.judged(mri, ius)
             judged["model_sha256"] = model_store.checksum(model)
+            judged |= masks.names(parameters)
             take = applied.take
             self._begin(
                 job, request, lambda result: take(self.parameters, mri, ius, result, judged)

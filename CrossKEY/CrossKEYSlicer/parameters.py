@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Union
 
 import slicer
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
+# The wrapper takes several classes of nodes in this spelling alone.
+Mask = Union[slicer.vtkMRMLLabelMapVolumeNode, slicer.vtkMRMLSegmentationNode, None]  # noqa: UP007
 DEVICES = ["auto", "cpu", "cuda", "cuda:1", "cuda:2", "cuda:3", "mps"]
 
 
@@ -16,6 +18,7 @@ class CrossKEYParameters:
 
     Attributes:
         mri, ius: what is registered to what.
+        mriMask, iusMask: the brain in the MRI, and what the ultrasound shows; found when missing.
         secondContrast, thirdContrast: more MRI of the patient, in the first one's world.
         syntheticFolder: ready-made synthetic ultrasound; simulated when empty.
         minutes: for the training.
@@ -30,6 +33,7 @@ class CrossKEYParameters:
         layoutBefore: the layout of the views before that; 0 for none.
         checkerboard: the ultrasound is shown in every other cube only.
         fade: opacity of the ultrasound over the MRI.
+        blinkRate: how often in a second the ultrasound appears while it blinks.
         keypointsShown, inliersShown, linesShown: which results are drawn.
         mriLandmarks, iusLandmarks: corresponding points, to measure the error.
         landmarksFrom, landmarksTo: points of the one are found in the other.
@@ -52,6 +56,8 @@ class CrossKEYParameters:
 
     mri: slicer.vtkMRMLScalarVolumeNode
     ius: slicer.vtkMRMLScalarVolumeNode
+    mriMask: Mask
+    iusMask: Mask
     secondContrast: slicer.vtkMRMLScalarVolumeNode
     thirdContrast: slicer.vtkMRMLScalarVolumeNode
     syntheticFolder: str = ""
@@ -72,6 +78,7 @@ class CrossKEYParameters:
     inliersShown: bool = True
     linesShown: bool = True
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    blinkRate: Annotated[float, WithinRange(0.5, 5.0)] = 1.5
     mriLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     iusLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     landmarksFrom: slicer.vtkMRMLScalarVolumeNode

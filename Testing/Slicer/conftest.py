@@ -50,6 +50,7 @@ def scene(app: Any) -> Any:
     from host.widgets import iter_nodes
 
     scene = app.mrmlScene()
+    app.closeViews()
     scene.RemoveNode(scene.GetSingletonNode("CrossKEY", "vtkMRMLScriptedModuleNode"))
     scene.Clear(0)
     for kind in VIEW_NODES:  # these outlive a scene's closing

@@ -45,6 +45,18 @@ def test_parameters_refuse_wrong_values(panel, volumes):
         parameters.device = "abacus"
 
 
+def test_views_leave_nothing_behind(app, scene):
+    """Their hidden nodes are singletons, which closing a scene keeps as long as a logic does."""
+    from host.views import SliceView
+
+    SliceView(app)
+    kind = "vtkMRMLLinearTransformNode"
+    assert scene.GetNumberOfNodesByClass(kind) == 1
+    app.closeViews()
+    scene.Clear(0)
+    assert scene.GetNumberOfNodesByClass(kind) == 0
+
+
 def test_selector_follows_the_scene(panel, scene, volumes):
     ui, (mri, ius) = panel.ui, volumes
     ui.iusSelector.setCurrentNode(ius)

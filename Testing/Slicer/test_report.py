@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 
 import numpy as np
@@ -109,6 +110,33 @@ def test_blinking_and_its_end(panel, scene, volumes, wait):
     panel.ui.blinkCheckBox.click()
     pause(0.5)
     assert views[0][1].GetForegroundOpacity() == panel.logic.parameters.fade
+
+
+def test_the_rate_of_blinking(panel, scene, volumes, wait):
+    views = slice_views(scene)
+    registered(panel, wait, volumes)
+    composite, opacities = views[0][1], []
+    composite.AddObserver(
+        "ModifiedEvent", lambda *_: opacities.append(composite.GetForegroundOpacity())
+    )
+    turns = {}
+    for rate in (5.0, 0.5):
+        panel.ui.blinkRateSpinBox.value = rate
+        opacities.clear()
+        panel.ui.blinkCheckBox.click()
+        pause(1.3)
+        panel.ui.blinkCheckBox.click()
+        turns[rate] = sum(a != b for a, b in itertools.pairwise(opacities[:-1]))
+    assert turns[0.5] <= 1 < 4 <= turns[5.0] <= 13
+
+
+def test_blinking_ends_with_the_panel(panel, app, scene, volumes, wait):
+    slice_views(scene)
+    registered(panel, wait, volumes)
+    panel.ui.blinkCheckBox.click()
+    app.moduleManager().unload("CrossKEY")
+    pause(0.5)  # a blink now would raise, which fails the test
+    assert not panel.ui.blinkCheckBox.checked
 
 
 def test_keypoints_matches_and_lines_are_shown_or_hidden(panel, volumes, wait):

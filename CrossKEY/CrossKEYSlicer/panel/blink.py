@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import qt
 
-PERIOD_MS = 600  # each is shown for half of it
-
 
 class Blink:
     """Shows and hides the ultrasound in turn until it is stopped.
@@ -20,8 +18,13 @@ class Blink:
         self._fade = fade
         self._shown = True
         self._timer = qt.QTimer()
-        self._timer.setInterval(PERIOD_MS // 2)
         self._timer.timeout.connect(self._turn)
+
+    def pace(self, rate: float) -> None:
+        """Show the ultrasound this often in a second, and the MRI equally long."""
+        half = round(500 / rate)
+        if half != self._timer.interval:  # setting it begins the time of what is shown anew
+            self._timer.setInterval(half)
 
     def start(self) -> None:
         self._timer.start()

@@ -14,7 +14,7 @@ from ..landmarks import landmark_search
 from ..landmarks.landmark_results import Found
 from ..logic import CrossKEYLogic
 from ..problem import Problem
-from ..scene import applied, preview, result_nodes, volumes
+from ..scene import applied, masks, preview, result_nodes, volumes
 from ..work import model_store, sequence
 
 NEARLY = 0.95  # of an expected time: shown as long as it is not done
@@ -86,9 +86,11 @@ def is_dark(widget: Any) -> bool:
 def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     """What may be pressed, and which model will be used."""
     parameters, idle = logic.parameters, not logic.busy
-    for selector in (ui.mriSelector, ui.iusSelector, ui.transformSelector):
-        selector.setEnabled(idle)
+    for name in ("mri", "ius", "transform", "mriMask", "iusMask"):
+        getattr(ui, f"{name}Selector").setEnabled(idle)
     why = obstacle(volumes.check_pair, parameters.mri, parameters.ius)
+    for mask in (parameters.mriMask, parameters.iusMask):
+        why = why or obstacle(masks.check, mask)
     ui.registerButton.setEnabled(idle and not why)
     ui.registerButton.setToolTip(why or _("Find where the ultrasound lies in the MRI"))
     ui.sequenceButton.setVisible(sequence.browser_of(parameters.ius) is not None)
@@ -108,7 +110,11 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
         both and not parameters.beside and bool(applied.outcome(parameters))
     )
     ui.checkerCheckBox.setChecked(parameters.checkerboard)
-    for over in (ui.fadeSlider, ui.blinkCheckBox):  # there is nothing over anything otherwise
+    for over in (
+        ui.fadeSlider,
+        ui.blinkCheckBox,
+        ui.blinkRateSpinBox,
+    ):  # there is nothing over anything otherwise
         over.setEnabled(not parameters.beside)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
     text, colour = _("General model; prepare this patient's MRI for a better one."), ""

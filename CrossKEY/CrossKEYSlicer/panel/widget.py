@@ -103,11 +103,11 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """The module is unloaded or reloaded, or Slicer ends."""
+        self.ui.blinkCheckBox.setChecked(False)
         self._unfollow()
         self.autoRegister.stop()
         self.autoFind.stop()
         self.cards.stop()
-        self.ui.blinkCheckBox.setChecked(False)
         self.status.clear()
         self.removeObservers()
         self.logic.close()
@@ -159,6 +159,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             panel_state.show_outcome(self.ui, self.logic)
         self._showLandmarks()
         p = self._parameters
+        self.blink.pace(p.blinkRate)
         self.autoRegister.follow(p.ius if p.autoRegister else None)
         self.autoFind.follow(p.landmarkPoints if p.landmarksAgain else None)
 

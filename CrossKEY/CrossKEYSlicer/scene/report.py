@@ -120,6 +120,8 @@ def page(report: dict[str, Any], images: dict[str, bytes]) -> str:
     rows = {
         _("MRI"): f"{judged['mri']} ({judged['mri_image'][:16]})",
         _("Ultrasound"): f"{judged['ius']} ({judged['ius_image'][:16]})",
+        _("Mask of the MRI"): judged.get("mri_mask") or _("found by CrossKEY"),
+        _("Mask of the ultrasound"): judged.get("ius_mask") or _("found by CrossKEY"),
         _("Registered"): judged["time"],
         _("Model"): f"{report['model']} ({judged.get('model_sha256', '')[:16]})",
         _("Expected error"): _millimetres(report["predicted_tre_mm"]),

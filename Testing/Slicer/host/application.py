@@ -87,12 +87,22 @@ class Application(QtWidgets.QApplication):
             logic.SetMRMLScene(self._scene)
             logic.SetMRMLApplicationLogic(self._logic)
             self._logic.SetModuleLogic(name, logic)
+        surfaces = slicer.vtkClosedSurfaceToBinaryLabelmapConversionRule()
+        slicer.vtkSegmentationConverterFactory.GetInstance().RegisterConverterRule(surfaces)
 
     def mrmlScene(self) -> Any:
         return self._scene
 
     def applicationLogic(self) -> Any:
         return self._logic
+
+    def closeViews(self) -> None:
+        """Let the logics of slice and 3D views go, with the hidden nodes that each has made: those
+        are singletons, which outlive a scene's closing."""
+        for logics in (self._logic.GetSliceLogics(), self._logic.GetViewLogics()):
+            for logic in [logics.GetItemAsObject(i) for i in range(logics.GetNumberOfItems())]:
+                logic.SetMRMLScene(None)
+            logics.RemoveAllItems()
 
     def moduleManager(self) -> ModuleManager:
         return self._modules

@@ -47,9 +47,13 @@ class Parameter:
     """One value: how it is kept in the node."""
 
     name: str
-    kind: type
+    kinds: tuple[type, ...]
     limits: tuple[Choice | WithinRange, ...]
     default: Any
+
+    @property
+    def kind(self) -> type:
+        return self.kinds[0]
 
     @property
     def is_node(self) -> bool:
@@ -64,7 +68,7 @@ class Parameter:
         return text == "True" if self.kind is bool else self.kind(text)
 
     def write(self, node: Any, value: Any) -> None:
-        allowed = (int, float) if self.kind is float else self.kind
+        allowed = (int, float) if self.kind is float else self.kinds
         if not (isinstance(value, allowed) or (value is None and self.is_node)):
             raise TypeError(f"{self.name} takes {self.kind.__name__}, got {value!r}")
         for limit in self.limits:
@@ -90,7 +94,7 @@ def tie(parameter: Parameter, widget: Any) -> tuple[Any, typing.Callable, typing
         widget.addItems(choice.choices)
         return widget.currentIndexChanged, lambda: widget.currentText, widget.setCurrentText
     if parameter.is_node and type(widget) is widgets.qMRMLNodeComboBox:
-        widget.nodeTypes = [parameter.kind.__name__]
+        widget.nodeTypes = [kind.__name__ for kind in parameter.kinds]
         return widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode
     raise RuntimeError(f"no way to tie {parameter.name} to a {type(widget).__name__}")
 
@@ -100,8 +104,11 @@ def parameterNodeWrapper(cls: type) -> type:
     parameters = {}
     for name, hint in typing.get_type_hints(cls, include_extras=True).items():
         kind, *limits = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-        default = getattr(cls, name, None if issubclass(kind, slicer.vtkMRMLNode) else kind())
-        parameters[name] = parameter = Parameter(name, kind, tuple(limits), default)
+        kinds = (kind,)
+        if typing.get_origin(kind) is typing.Union:  # of classes of nodes, and None
+            kinds = tuple(one for one in typing.get_args(kind) if one is not type(None))
+        default = getattr(cls, name, None if issubclass(kinds[0], slicer.vtkMRMLNode) else kind())
+        parameters[name] = parameter = Parameter(name, kinds, tuple(limits), default)
         setattr(cls, name, as_property(parameter))
     return type(cls.__name__, (cls, Wrapper), {"parameters": parameters})
 
