@@ -110,11 +110,8 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
         both and not parameters.beside and bool(applied.outcome(parameters))
     )
     ui.checkerCheckBox.setChecked(parameters.checkerboard)
-    for over in (
-        ui.fadeSlider,
-        ui.blinkCheckBox,
-        ui.blinkRateSpinBox,
-    ):  # there is nothing over anything otherwise
+    # Beside each other, nothing lies over anything.
+    for over in (ui.fadeSlider, ui.blinkCheckBox, ui.blinkRateSpinBox):
         over.setEnabled(not parameters.beside)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
     text, colour = _("General model; prepare this patient's MRI for a better one."), ""
