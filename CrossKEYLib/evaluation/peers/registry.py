@@ -8,7 +8,7 @@ from typing import Any
 
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
-from . import ants, elastix, lc2, mind, mutual_information
+from . import ants, convex_adam, elastix, lc2, mind, mutual_information
 
 Register = Callable[[Volume, Volume, int], Matrix]  # MRI, iUS, seed -> T_fixed_moving, RAS mm
 
@@ -34,4 +34,7 @@ PEERS: Mapping[str, Peer] = {
     "ants": Peer(ants.register, ants.AntsConfig(), ants.check_installed),
     "lc2": Peer(lc2.register, lc2.Lc2Config()),
     "mind": Peer(mind.register, mind.MindConfig()),
+    "convexadam": Peer(
+        convex_adam.register, convex_adam.ConvexAdamConfig(), convex_adam.check_installed
+    ),
 }

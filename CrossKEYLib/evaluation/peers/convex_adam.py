@@ -1,0 +1,85 @@
+"""ConvexAdam: MIND-SSC, coupled convex optimisation and Adam, a dense field of displacements.
+
+Siebert, Grossbroehmer, Hansen, Heinrich, IEEE Transactions on Medical Imaging 44(2), 2025. It is
+deformable; what is compared here is the rigid transform nearest to its field over the ultrasound.
+The package is optional.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...errors import InputError
+from ...estimation.kabsch import kabsch
+from ...geometry.transform import Matrix
+from ...geometry.volume import Grid, Volume
+from .images import Pair
+
+INSTALL = "ConvexAdam is not installed; run: pip install convexadam"
+_REACH_MM = 24.0  # of the default search: 4 steps of 6 voxels
+
+
+@dataclass(frozen=True)
+class ConvexAdamConfig:
+    """The package's default settings, on a grid of this spacing."""
+
+    spacing_mm: float = 1.0
+    iterations: int = 80  # of Adam
+
+
+def check_installed() -> None:
+    """Raises InputError, with the command that installs it, when the package is missing."""
+    _package()
+
+
+def register(
+    fixed: Volume, moving: Volume, seed: int = 0, config: ConvexAdamConfig | None = None
+) -> Matrix:
+    """Move the iUS from where it lies by ConvexAdam.
+
+    Args:
+        fixed, moving: MRI and iUS, as read.
+        seed: not needed; nothing is random.
+        config: settings.
+
+    Returns:
+        ``T_fixed_moving``, 4x4, RAS mm, that fits the field of displacements best.
+
+    Raises:
+        InputError: an image that holds nothing, or ConvexAdam is not installed.
+    """
+    package, config = _package(), config or ConvexAdamConfig()
+    pair = Pair.of(fixed, moving)
+    # With a border, into which displacements may lead.
+    grid = Grid.around(pair.ius.corners_ras(), config.spacing_mm, _REACH_MM)
+    ius, mri, mask = (volume.resample(grid) for volume in (pair.ius, pair.mri, pair.mask))
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package relies on a default that PyTorch warns of
+        field = package.convex_adam_pt(
+            ius.array,
+            mri.array,
+            selected_niter=config.iterations,
+            dtype=torch.float32,
+            device=torch.device("cpu"),
+        )
+    kji = (mask.array > 0.5).nonzero()
+    shift = torch.as_tensor(field, dtype=torch.float64)[tuple(kji.T)]
+    ends = [ius.points_ras(place) for place in (kji.double() + shift, kji.double())]
+    return kabsch(*ends).numpy()
+
+
+def _package() -> Any:
+    """Loaded when asked for: it is optional. Importing it silences all warnings for good, which is
+    undone here."""
+    with warnings.catch_warnings():
+        try:
+            from convexAdam import convex_adam_MIND  # type: ignore[reportMissingImports]
+        except ImportError:
+            raise InputError(INSTALL) from None
+    return convex_adam_MIND
