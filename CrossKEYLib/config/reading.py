@@ -6,8 +6,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import InputError
 
 
@@ -17,6 +15,8 @@ def read_yaml(path: str | PathLike[str]) -> Any:
     Raises:
         InputError: missing, unreadable, no text or no YAML.
     """
+    import yaml  # Slicer does not ship it, and the worker behind the panel needs none
+
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
