@@ -219,8 +219,7 @@ def _patches(ius: Volume, config: JointConfig) -> torch.Tensor:
 
 def _smooth(ius: Volume, config: JointConfig) -> Volume:
     """The iUS on an isotropic grid, blurred within its field of view."""
-    axes = ius.ijk_to_ras[:3, :3] / ius.spacing_mm
-    grid = Grid.around(ius.corners_ras(), config.spacing_mm, rotation=axes)
+    grid = Grid.along(ius, config.spacing_mm)
     filled = (ius.replaced((ius.array > 0).float()).resample(grid).array > 0.5).float()
     sigma = config.smooth_mm / config.spacing_mm
     blurred = gaussian(ius.resample(grid).array * filled, sigma)
