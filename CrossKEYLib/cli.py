@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -110,7 +110,7 @@ def _complain(text: str) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[list[bool]]:
+def _interruptible() -> Generator[list[bool], None, None]:
     """Note Ctrl-C in the yielded list: libraries may turn the exception into another one."""
     pressed: list[bool] = []
     previous = signal.getsignal(signal.SIGINT)

@@ -21,6 +21,7 @@ from .geometry.volume import Volume
 from .models.patient import Model
 from .registration.pipeline import register
 from .registration.result import Registration
+from .runtime.progress import silent
 from .runtime.resources import resource
 
 PREPARED = "Models/demo-patient.pt"
@@ -67,7 +68,7 @@ def run(
     Raises:
         InputError: the folder cannot be written, or the installation lacks the case.
     """
-    tell = progress or (lambda stage: None)
+    tell = progress or silent
     start = time.perf_counter()
     check_folder(output)
     tell("reading the sample case")

@@ -36,6 +36,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,7 +83,7 @@ class Worker:
             request = _read(line)
             number = request.pop("id")
             task = self._task(request.pop("do", None))
-            result = task(lambda kind, **values: self._say(number, kind, **values), **request)
+            result = task(partial(self._say, number), **request)
             self._say(number, "result", **result)
         except CrossKEYError as error:
             self._say(number, "error", message=str(error), expected=True)
@@ -234,7 +235,7 @@ def _stamp(path: str) -> str:
     return f"{path} {found.st_mtime_ns} {found.st_size}"
 
 
-def _matches(result: Registration) -> dict[str, list]:
+def _matches(result: Registration) -> dict[str, list[Any]]:
     """The best matches: points (RAS mm, each image's own world), score, residual (mm), inlier."""
     fixed, moving, inliers = result.reported_points()
     residuals: list[float] = []

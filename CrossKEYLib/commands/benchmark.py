@@ -14,6 +14,7 @@ from .groups import Machine
 
 if TYPE_CHECKING:
     from ..evaluation.cases import Case
+    from ..evaluation.outcome import Outcome
 
 OUTCOMES, TABLES = "outcomes.json", "tables.md"
 CAPTURE, CALIBRATION = "capture.png", "calibration.png"
@@ -168,7 +169,7 @@ def _cases(
     return cases
 
 
-def _write(output: Path, outcomes: list[dict]) -> None:
+def _write(output: Path, outcomes: list[Outcome]) -> None:
     """Tables and plots from the outcomes, together."""
     from .. import figures
     from ..evaluation import benchmark_figure

@@ -133,8 +133,7 @@ def _simulated(anatomy: Anatomy, generator: torch.Generator, spacing_mm: float) 
     from ..synthesis.simulator import simulate
     from ..trust.plausibility import SMALLEST_IUS_ML, filled_ml
 
-    for _ in range(MOST_DRAWS):
-        volume = simulate(anatomy, generator, spacing_mm=spacing_mm).volume
-        if filled_ml(volume) >= SMALLEST_IUS_ML:
-            break
+    volume, draws = simulate(anatomy, generator, spacing_mm=spacing_mm).volume, 1
+    while filled_ml(volume) < SMALLEST_IUS_ML and draws < MOST_DRAWS:
+        volume, draws = simulate(anatomy, generator, spacing_mm=spacing_mm).volume, draws + 1
     return volume

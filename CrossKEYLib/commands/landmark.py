@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,7 +85,7 @@ def landmark(
     return DONE
 
 
-def _figures(names: list[str], found: Located) -> list[dict]:
+def _figures(names: list[str], found: Located) -> list[dict[str, Any]]:
     rows = zip(names, *(part.tolist() for part in found), strict=True)
     return [
         {

@@ -106,7 +106,6 @@ def pretrain(
     outputs.check_file(output, (".pt",))
     checkpoint = checkpoint_beside(output)
     place = machine.pick()
-    shared = {"device": place, "seed": seed, "checkpoint": checkpoint}
     with display() as shown:
         shown.stage("reading")
         if kind is Kind.uae:
@@ -116,9 +115,11 @@ def pretrain(
                 start=None if model is None else UniversalModel.load(model),
                 minutes=minutes,
                 steps=steps,
+                device=place,
+                seed=seed,
+                checkpoint=checkpoint,
                 report=shown.training,
                 after_round=_tell,
-                **shared,
             )
         else:
             made = run(
@@ -127,8 +128,10 @@ def pretrain(
                 start=None if model is None else Model.load(model),
                 minutes=minutes,
                 steps=steps,
+                device=place,
+                seed=seed,
+                checkpoint=checkpoint,
                 report=shown.training,
-                **shared,
             )
     if _is_first():
         checkpoint.unlink(missing_ok=True)

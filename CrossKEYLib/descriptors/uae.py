@@ -243,7 +243,7 @@ def _tiles(
         return [(c, min(n, c + 2 * margin)) for n, c in zip(shape, cores, strict=True)]
 
     most = [min(12, n // COARSEST) for n in shape]
-    work = {}
+    work: dict[tuple[int, ...], tuple[int, int]] = {}
     for counts in product(*(range(1, n + 1) for n in most)):
         voxels = int(np.prod([tile for _, tile in edges(counts)]))
         work[counts] = (max(voxels, max_voxels), int(np.prod(counts)) * voxels)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from ..registration.pipeline import register
 from .cases import FOREIGN, Case, Images
 from .metrics import matching_precision, matching_score
 from .misplacements import start_of
+from .outcome import Outcome, SavedOutcomes
 from .peers.registry import PEERS
 
 OURS = "crosskey"
@@ -94,7 +95,7 @@ def run(
     file: Path,
     model: Model | None = None,
     report: Callable[[str], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Outcome]:
     """Do what ``file`` does not hold yet and write it there, one outcome at a time.
 
     Args:
@@ -110,7 +111,9 @@ def run(
         InputError: the file is no such file, cannot be written, or comes from other settings.
     """
     settings = settings_of(list(dict.fromkeys(t.method for t in trials)), model)
-    saved = read_outcomes(file) if file.exists() else {"settings": {}, "outcomes": []}
+    saved: SavedOutcomes = {"settings": {}, "outcomes": []}
+    if file.exists():
+        saved = read_outcomes(file)
     for method, values in settings.items():
         if saved["settings"].setdefault(method, values) != values:
             raise InputError(
@@ -128,7 +131,7 @@ def run(
     return outcomes
 
 
-def read_outcomes(file: Path) -> dict[str, Any]:
+def read_outcomes(file: Path) -> SavedOutcomes:
     """The content of a file that `run` wrote.
 
     Raises:
@@ -143,7 +146,7 @@ def read_outcomes(file: Path) -> dict[str, Any]:
     raise InputError(f"{file}: not the outcomes of a benchmark; remove it")
 
 
-def attempt(trial: Trial, images: Images, model: Model | None) -> dict[str, Any]:
+def attempt(trial: Trial, images: Images, model: Model | None) -> Outcome:
     """Misplace, register, compare with the truth; plain values. ``floor_mm`` is what the best
     rigid fit to the targets leaves: no rigid registration does better."""
     start = start_of(trial.level, trial.seed, images.ius.centre_ras)
@@ -158,7 +161,7 @@ def attempt(trial: Trial, images: Images, model: Model | None) -> dict[str, Any]
         matrix, figures = _peer(pair, trial.seed, trial.method)
     seconds, processor = time.perf_counter() - began, time.process_time() - worked
     names = ("kind", "mri", "ius", "method", "level", "seed")
-    return {
+    outcome = {
         **dict(zip(names, trial.key, strict=True)),
         "start_tre_mm": _mean_error(np.eye(4), fixed, moving),
         "tre_mm": _mean_error(matrix, fixed, moving),
@@ -168,9 +171,10 @@ def attempt(trial: Trial, images: Images, model: Model | None) -> dict[str, Any]
         "processor_seconds": round(processor, 3),  # says more on a machine that others use too
         **figures,
     }
+    return cast("Outcome", outcome)
 
 
-def line(outcome: dict[str, Any]) -> str:
+def line(outcome: Outcome) -> str:
     """One outcome for a person who waits."""
     tre = outcome["tre_mm"]
     text = f"{outcome['mri']} {outcome['ius']}: {outcome['method']:>8}, {outcome['level']:>9}, "
@@ -218,8 +222,9 @@ def _mean_error(
     return float(target_errors(matrix, fixed, moving).mean())
 
 
-def _key(outcome: dict[str, Any]) -> tuple:
-    return tuple(outcome[name] for name in ("kind", "mri", "ius", "method", "level", "seed"))
+def _key(outcome: Outcome) -> tuple[str, str, str, str, str, int]:
+    o = outcome
+    return o["kind"], o["mri"], o["ius"], o["method"], o["level"], o["seed"]
 
 
 def _digest(model: Model) -> str:

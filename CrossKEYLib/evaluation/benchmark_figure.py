@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,8 +11,7 @@ from matplotlib.figure import Figure
 from .benchmark import METHODS, OURS
 from .calibration import RIGHT_MM, SUCCESS_MM, calibrate, succeeded, wilson
 from .cases import FOREIGN
-
-Outcome = dict[str, Any]
+from .outcome import Outcome, own
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; black for the last.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000")
@@ -75,16 +73,16 @@ def _capture(axes: Axes, outcomes: Sequence[Outcome]) -> None:
 
 
 def _before_and_after(axes: Axes, outcomes: Sequence[Outcome]) -> None:
-    found = [o for o in outcomes if o["tre_mm"] is not None]
-    for method in dict.fromkeys(o["method"] for o in found):
-        part = [o for o in found if o["method"] == method]
-        before, after = (
-            [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("start_tre_mm", "tre_mm")
-        )
-        look = {"color": COLOURS[method], "marker": MARKERS[method], "markersize": 4}
-        axes.plot(before, after, linestyle="none", label=method, alpha=0.7, **look)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for o in outcomes:
+        if o["start_tre_mm"] is not None and o["tre_mm"] is not None:
+            found.setdefault(o["method"], []).append((o["start_tre_mm"], o["tre_mm"]))
+    for method, errors in found.items():
+        before, after = np.maximum(errors, LEAST_SHOWN_MM).T
+        (line,) = axes.plot(before, after, linestyle="none", label=method, alpha=0.7)
+        line.set(color=COLOURS[method], marker=MARKERS[method], markersize=4)
     axes.axhline(SUCCESS_MM, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
-    _millimetres(axes, [o[k] for o in found for k in ("start_tre_mm", "tre_mm")])
+    _millimetres(axes, [mm for errors in found.values() for pair in errors for mm in pair])
     axes.set(title="Every registration (below the dashed line: success)")
     axes.set(xlabel="mean TRE before (mm)", ylabel="mean TRE after (mm)")
 
@@ -105,20 +103,20 @@ def _reliability(axes: Axes, outcomes: Sequence[Outcome]) -> None:
 
 
 def _predicted(axes: Axes, outcomes: Sequence[Outcome]) -> None:
-    known = [o for o in outcomes if o.get("predicted_tre_mm") and o["tre_mm"] is not None]
+    known: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for o in own(outcomes):
+        if o["predicted_tre_mm"] is not None and o["tre_mm"] is not None:
+            known[o["accepted"]].append((o["predicted_tre_mm"], o["tre_mm"]))
     for accepted, (colour, marker) in ((True, ACCEPTED), (False, REFUSED)):
-        part = [o for o in known if o["accepted"] == accepted]
-        if not part:
+        if not known[accepted]:
             continue  # nothing that the legend could name
-        values = (
-            [max(o[key], LEAST_SHOWN_MM) for o in part] for key in ("predicted_tre_mm", "tre_mm")
-        )
+        values = np.maximum(known[accepted], LEAST_SHOWN_MM).T
         label = "accepted" if accepted else "refused"
         axes.plot(*values, marker, color=colour, label=label, alpha=0.6, markersize=4)
-    _millimetres(axes, [o[key] for o in known for key in ("predicted_tre_mm", "tre_mm")])
+    _millimetres(axes, [mm for part in known.values() for pair in part for mm in pair])
     axes.set_title("Predicted error")
     axes.set(xlabel="predicted TRE (mm)", ylabel="true mean TRE (mm)")
-    if known:
+    if any(known.values()):
         axes.legend(frameon=False)
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from . import calibration
-from .benchmark import OURS
 from .calibration import RIGHT_MM, SUCCESS_MM, is_right, succeeded
 from .cases import FOREIGN, SIMULATED
-
-Outcome = dict[str, Any]
+from .outcome import Outcome, OwnOutcome, own
 
 
 def tables(outcomes: Sequence[Outcome]) -> str:
@@ -29,10 +26,10 @@ def tables(outcomes: Sequence[Outcome]) -> str:
         parts.append(f"Ended within {SUCCESS_MM:g} mm:\n\n{success(part)}\n")
         parts.append(f"TRE, mean / median, mm:\n\n{errors(part)}\n")
         parts.append(f"Seconds of processor time (of the clock), mean:\n\n{seconds(part)}\n")
-        ours = [o for o in part if o["method"] == OURS]
+        ours = own(part)
         if ours:
             parts.append(f"CrossKEY in detail:\n\n{details(ours)}\n")
-    strangers = [o for o in outcomes if o["kind"] == FOREIGN]
+    strangers = own(o for o in outcomes if o["kind"] == FOREIGN)
     if strangers:
         parts.append(f"## Pairs that do not belong together\n\n{foreign(strangers)}\n")
     judged = calibration.calibrate(outcomes)
@@ -69,7 +66,7 @@ def seconds(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def details(outcomes: Sequence[Outcome]) -> str:
+def details(outcomes: Sequence[OwnOutcome]) -> str:
     """Our own method, one row per level. TRE over all starts, refused ones included."""
     rows = [
         "| start (mm / deg) | mean TRE before | mean TRE (± SD, median) | "
@@ -94,7 +91,7 @@ def details(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(rows)
 
 
-def foreign(outcomes: Sequence[Outcome]) -> str:
+def foreign(outcomes: Sequence[OwnOutcome]) -> str:
     """One row per MRI; every acceptance is false."""
     rows = ["| MRI | pairs | accepted | confidence, median | confidence, largest |"]
     rows.append("|---|---|---|---|---|")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, spearmanr
 
 from ..trust.confidence import ACCEPTED, RIGHT_MM, TrustModel
+from .outcome import Outcome, OwnOutcome, own
 
 SUCCESS_MM = 3.0
 BINS = 5  # of confidence, equally wide; more would hold next to nothing each
@@ -69,28 +69,28 @@ class Calibration:
     covered_twice: float | None
 
 
-def calibrate(outcomes: Sequence[dict[str, Any]]) -> Calibration | None:
+def calibrate(outcomes: Sequence[Outcome]) -> Calibration | None:
     """From our own outcomes of a benchmark; those of peers have no confidence and are left out.
 
     None where there are none.
     """
-    ours = [o for o in outcomes if "confidence" in o]
+    ours = own(outcomes)
     if not ours:
         return None
-    own = [o for o in ours if o["kind"] != "foreign"]
+    belonging = [o for o in ours if o["kind"] != "foreign"]
     foreign = [o for o in ours if o["kind"] == "foreign"]
     right = [is_right(o) for o in ours]
-    known = [o for o in own if o["tre_mm"] is not None and o["predicted_tre_mm"] is not None]
-    predicted = [o["predicted_tre_mm"] for o in known]
-    true = [o["tre_mm"] for o in known]
+    known = [(o["predicted_tre_mm"], o["tre_mm"]) for o in belonging]
+    both = [(p, t) for p, t in known if p is not None and t is not None]
+    predicted, true = [p for p, _ in both], [t for _, t in both]
     confidence = [o["confidence"] for o in ours]
     return Calibration(
         bins=reliability(confidence, right),
         error=expected_calibration_error(confidence, right),
-        n=len(own),
-        n_right=sum(is_right(o) for o in own),
-        right_refused=sum(is_right(o) and not o["accepted"] for o in own),
-        wrong_accepted=sum(o["accepted"] and not is_right(o) for o in own),
+        n=len(belonging),
+        n_right=sum(is_right(o) for o in belonging),
+        right_refused=sum(is_right(o) and not o["accepted"] for o in belonging),
+        wrong_accepted=sum(o["accepted"] and not is_right(o) for o in belonging),
         n_foreign=len(foreign),
         foreign_accepted=sum(o["accepted"] for o in foreign),
         correlation=rank_correlation(predicted, true),
@@ -99,12 +99,12 @@ def calibrate(outcomes: Sequence[dict[str, Any]]) -> Calibration | None:
     )
 
 
-def is_right(outcome: dict[str, Any]) -> bool:
+def is_right(outcome: Outcome) -> bool:
     """Whether the transform found lies where it belongs."""
     return outcome["tre_mm"] is not None and outcome["tre_mm"] <= RIGHT_MM
 
 
-def succeeded(outcome: dict[str, Any]) -> bool:
+def succeeded(outcome: Outcome) -> bool:
     """Whether the transform found is as near as the tables of success ask for."""
     return outcome["tre_mm"] is not None and outcome["tre_mm"] <= SUCCESS_MM
 
@@ -133,19 +133,18 @@ def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: in
     return sum(b.count * abs(b.confidence - b.right) for b in found) / max(total, 1)
 
 
-def judged_anew(outcome: dict[str, Any], model: TrustModel) -> dict[str, Any]:
+def judged_anew(outcome: OwnOutcome, model: TrustModel) -> OwnOutcome:
     """An outcome of our own method with the confidence and the verdict that its evidence has under
     another model of the trust; what was found stays."""
     numbers = outcome["trust"]
     confidence = model.confidence(numbers)
     verdict = model.verdict(confidence)
-    return outcome | {
-        "confidence": confidence,
-        "verdict": verdict,
-        "accepted": verdict == ACCEPTED,
-        "reasons": model.reasons(numbers),
-        "predicted_tre_mm": model.predicted_mm(numbers["raw_error_mm"]),
-    }
+    anew = outcome.copy()
+    anew["confidence"], anew["verdict"] = confidence, verdict
+    anew["accepted"] = verdict == ACCEPTED
+    anew["reasons"] = model.reasons(numbers)
+    anew["predicted_tre_mm"] = model.predicted_mm(numbers["raw_error_mm"])
+    return anew
 
 
 def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -> float | None:

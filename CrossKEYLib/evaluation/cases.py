@@ -19,7 +19,7 @@ from ..geometry.volume import Grid, Volume
 from ..synthesis.anatomy import Anatomy, read_anatomy
 from ..synthesis.deformation import Deformation
 from ..synthesis.probe import Probe
-from ..synthesis.simulator import simulate
+from ..synthesis.simulator import Simulation, simulate
 from ..synthesis.style import Style
 from ..trust.plausibility import SMALLEST_IUS_ML, filled_ml
 
@@ -180,11 +180,12 @@ def simulated(
     Spots and tumours that training draws into both images are left out: the MRI must stay as it is.
     """
     generator = torch.Generator().manual_seed(1000 * seed[0] + seed[1])
-    for _ in range(MOST_DRAWS):
+
+    def draw() -> Simulation:
         probe, style = Probe.draw(anatomy, generator), Style.draw(generator)
         style = replace(style, blob_count=0, tumour_count=0)
         deformation = Deformation.draw(probe, generator) if deformed else None
-        simulation = simulate(
+        return simulate(
             anatomy,
             generator,
             probe=probe,
@@ -192,9 +193,11 @@ def simulated(
             deformation=deformation,
             spacing_mm=spacing_mm,
         )
-        made = simulation.volume
-        if filled_ml(made) >= SMALLEST_IUS_ML:
-            break
+
+    simulation, draws = draw(), 1
+    while filled_ml(simulation.volume) < SMALLEST_IUS_ML and draws < MOST_DRAWS:
+        simulation, draws = draw(), draws + 1
+    made = simulation.volume
     inside = (made.array > 0).nonzero()
     chosen = inside[torch.randint(len(inside), (TARGETS,), generator=generator).to(inside.device)]
     targets = made.points_ras(chosen.float())

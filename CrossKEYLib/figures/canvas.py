@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -129,7 +129,7 @@ def save(figure: Figure, path: str | PathLike[str]) -> None:
 
 
 @contextmanager
-def styled(width: float, height: float) -> Iterator[Figure]:
+def styled(width: float, height: float) -> Generator[Figure, None, None]:
     """A dark figure, its style confined to the block."""
     with mpl.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)  # inches

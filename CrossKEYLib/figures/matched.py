@@ -126,8 +126,10 @@ def matches_3d(
             (shown, colours.to_rgba(residual[shown]), 1.0, "-"),
         ):
             if len(chosen):  # a collection of no lines has no extent
-                look = {"colors": colour, "linewidths": width, "linestyles": dashes, "zorder": 3}
-                ax.add_collection3d(Line3DCollection(list(ends[chosen]), **look))
+                lines = Line3DCollection(
+                    list(ends[chosen]), zorder=3, colors=colour, linewidths=width, linestyles=dashes
+                )
+                ax.add_collection3d(lines)
         for side, colour in ((0, MRI_COLOUR), (1, IUS_COLOUR)):
             ax.scatter(*ends[shown, side].T, s=8, c=colour, depthshade=False, zorder=4)
         _world_axes(ax, np.concatenate([brain, view + aside]))

@@ -169,8 +169,15 @@ def _coloured(
     shown = section(values, plane, centre, half_mm)
     alpha = np.clip(OPAQUE_FROM * np.asarray(colours.norm(shown)), 0, 1)
     low, high = colours.get_clim()
-    look = {"cmap": colours.cmap, "vmin": low, "vmax": high, "alpha": alpha}
-    ax.imshow(shown, **look, origin="lower", extent=extent)
+    ax.imshow(
+        shown,
+        cmap=colours.cmap,
+        vmin=low,
+        vmax=high,
+        alpha=alpha,
+        origin="lower",
+        extent=extent,
+    )
     ax.set_title(plane.name)
 
 

@@ -88,6 +88,5 @@ def _draw(
     extent = frame(ax, plane, centre, half_mm)
     grey(ax, mri, extent)
     alpha = layer(ius, extent).astype(float)
-    place = {"origin": "lower", "extent": extent}
-    ax.imshow(ius, cmap=IUS_COLOURS, vmin=0, vmax=0.9, alpha=alpha, **place)
+    ax.imshow(ius, cmap=IUS_COLOURS, vmin=0, vmax=0.9, alpha=alpha, origin="lower", extent=extent)
     outline(ax, ius, extent)

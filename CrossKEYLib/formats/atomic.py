@@ -7,7 +7,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ REMEDIES = {
 
 
 @contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     """Give a temporary path beside ``path`` to write to; rename it to ``path`` at the end.
 
     The temporary name keeps the extension, by which many writers choose their format. When the

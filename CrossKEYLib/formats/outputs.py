@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def check_folder(path: Path | None) -> None:
 
 
 @contextmanager
-def together() -> Iterator[Stage]:
+def together() -> Generator[Stage, None, None]:
     """Give a function that tells where to write the file meant for a path.
 
     The files keep their names, in a hidden folder beside their place, and all move there when the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def _checked(matrix: Matrix, path: Path) -> Matrix:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None, None, None]:
     """Keep ITK's C++ warnings off stderr, where only our own line belongs.
 
     Some of its libraries bypass its switch and print directly, hence the detour of descriptor 2

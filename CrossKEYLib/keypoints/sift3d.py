@@ -10,6 +10,7 @@ volume's own axes, so that nothing is interpolated where the volume is isotropic
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -185,7 +186,9 @@ def _eroded(inside: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _pool(array: torch.Tensor, reduce) -> torch.Tensor:
+def _pool(
+    array: torch.Tensor, reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
     """Reduce every 3x3x3 neighbourhood; each axis shortens by two.
 
     Three passes of shifted views: on CPUs several times as fast as `max_pool3d`.

@@ -13,7 +13,7 @@ from ..estimation.matching import Prior, match
 from ..geometry.transform import Matrix
 from ..geometry.volume import Volume
 from ..models.universal import UniversalModel
-from .propagate import SPARSE_MM, _thinned, places
+from .propagate import SPARSE_MM, places, thinned
 
 
 def register_embedded(
@@ -47,9 +47,10 @@ def register_embedded(
     dense = places(model.embed(fixed), config)
     before: Matrix = np.eye(4)
     best: RigidResult | None = None
-    for step in range(max(1, config.passes)):
+    step = 0
+    while True:
         first, last = step == 0, step == config.passes - 1
-        table = _thinned(dense, SPARSE_MM) if first else dense
+        table = thinned(dense, SPARSE_MM) if first else dense
         prior = None if first else Prior(np.eye(4), config.capture_radius_mm)
         described = places(model.embed(moving.moved(before)), config)
         few = torch.randperm(len(described), generator=generator)[: config.moving_points]
@@ -59,7 +60,9 @@ def register_embedded(
         estimate = replace(config.estimate, transform=transform if last else "rigid")
         result = estimate_rigid(table.points[a], points[b], estimate, generator, matches.scores)
         if result.matrix is None:
-            break
+            return best or result
         before = result.matrix @ before
         best = replace(result, matrix=before)
-    return result if best is None else best
+        if last:
+            return best
+        step += 1

@@ -219,7 +219,7 @@ def places(embedding: Embedding, config: LandmarkConfig) -> Described:
     return Described(points, torch.cat(parts))
 
 
-def _thinned(table: Described, spacing_mm: float) -> Described:
+def thinned(table: Described, spacing_mm: float) -> Described:
     """One place per cube of ``spacing_mm``."""
     cubes = torch.floor(table.points / spacing_mm).long()
     cubes = cubes - cubes.amin(0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class Model:
         Raises:
             InputError: the file cannot be written.
         """
-        extra: dict = {"name": self.name, "mri": list(self.mri), "history": self.history}
+        extra: dict[str, Any] = {"name": self.name, "mri": list(self.mri), "history": self.history}
         if self.described is not None:
             extra["points"] = self.described.points.cpu()
             extra["descriptors"] = self.described.descriptors.half().cpu()

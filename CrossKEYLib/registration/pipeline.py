@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,6 +25,7 @@ from ..keypoints.sampling import moving_points
 from ..models.described import Described
 from ..models.patient import Model, describe_brain
 from ..models.universal import ULTRASOUND, UniversalModel
+from ..runtime.progress import silent
 from ..runtime.resources import resource
 from ..trust.assess import Tentative, Trust, assess
 from ..trust.lc2 import lc2_margin
@@ -116,12 +117,12 @@ class _Pipeline:
         self.model, self.config, self.universal = model, config, universal
         self.embedding: EmbeddingFeatures | None = None
         self.generator = torch.Generator().manual_seed(seed)
-        self.progress = progress or (lambda stage: None)
+        self.progress = progress or silent
         self.seconds: dict[str, float] = {}
         self.sparse = KeypointMatcher(model, config, self.stage, self.progress)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None, None, None]:
         self.progress(name)
         start = time.perf_counter()
         yield
@@ -178,7 +179,7 @@ class _Pipeline:
     def _candidate(self, pair: Pair, coarse: Candidate, rotation: np.ndarray) -> Candidate:
         """A coarse pass among fewer places of the MRI, made in ``rotation``, has found how the iUS
         lies; described anew so, it is located among all of them."""
-        tried = []
+        tried: list[Candidate] = []
         if coarse.result.matrix is not None:
             turned = nearest_rotation(coarse.result.matrix)
             tried.append(self._once(pair, turned))

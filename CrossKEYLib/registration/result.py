@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import torch
 
@@ -13,8 +13,24 @@ from ..models.described import Described
 from ..runtime.version import __version__
 from ..trust.assess import Trust
 
-# Fields of `Trust` that the report holds beside its evidence.
-_TOLD_APART = ("n_inliers", "verdict", "reasons")
+
+class Evidence(TypedDict):
+    """Numbers behind a verdict, see `Trust`; None where one could not be determined."""
+
+    independent_inliers: float | None
+    chance_inliers: float | None
+    chance_deviation: float | None
+    chance_ratio: float | None
+    score_ratio: float | None
+    mind_margin: float | None
+    lc2_margin: float | None
+    spread_mm: float | None
+    inlier_rms_mm: float | None
+    agreement_mm: float | None
+    deformation_mm: float | None
+    raw_error_mm: float | None
+    predicted_tre_mm: float | None
+    confidence: float
 
 
 class Report(TypedDict):
@@ -37,7 +53,7 @@ class Report(TypedDict):
     n_inliers: int
     n_reported_matches: int
     inlier_rms_mm: float | None
-    trust: dict[str, float | None]
+    trust: Evidence
     seconds: dict[str, float]
     device: str
     model: str
@@ -92,7 +108,8 @@ class Registration:
     def report(self) -> Report:
         """Plain values."""
         trust = self.trust
-        evidence = {k: v for k, v in asdict(trust).items() if k not in _TOLD_APART}
+        figures = asdict(trust)
+        evidence = cast("Evidence", {name: figures[name] for name in Evidence.__annotations__})
         return {
             "verdict": trust.verdict,
             "accepted": trust.accepted,

@@ -115,6 +115,7 @@ class OrientationSearch:
         encoder, config = self.encoder.config, self.config
         centres = points[:_CENTRES]
         ways = torch.cdist(centres, points)
+        best, within, block = 0, points[:0], config.block_voxels[0]
         for block in config.block_voxels:
             radius = (encoder.spacing_mm * (block - 1) / 2 - encoder.context_mm) * config.shrink
             inside = ways <= radius

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 
@@ -10,7 +10,7 @@ import torch
 
 
 @contextmanager
-def short_products() -> Iterator[None]:
+def short_products() -> Generator[None, None, None]:
     """Within, matrix products of float32 may round their factors: to bfloat16 where the processor
     has units for it, to TF32 on a GPU. That is several times faster.
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+
+def silent(told: object) -> None:
+    """Takes a report for which nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Display:
 
 
 @contextmanager
-def display() -> Iterator[Display]:
+def display() -> Generator[Display, None, None]:
     """A display for the time of the block, on stderr."""
     if not sys.stderr.isatty():
         yield Display(None)

@@ -38,7 +38,8 @@ def _leave() -> None:
 def own_device(device: torch.device | str) -> torch.device:
     """The device for this process: under ``torchrun``, "cuda" means a GPU of its own."""
     device = torch.device(device)
-    if device.type == "cuda" and device.index is None:
+    # PyTorch declares the index an int, although it may be missing.
+    if device.type == "cuda" and device.index is None:  # pyright: ignore[reportUnnecessaryComparison]
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device
 

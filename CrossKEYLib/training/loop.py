@@ -21,7 +21,7 @@ from torch import nn
 from ..config import LoopConfig
 from ..errors import ModelError
 from ..formats.checkpoint import TRAINING, load_checkpoint, save_checkpoint
-from ..runtime.progress import Progress
+from ..runtime.progress import Progress, silent
 from . import distributed
 from .curriculum import learning_rate
 
@@ -67,7 +67,7 @@ class Run(ABC):
     ) -> None:
         self.encoder, self.patients, self.config, self.seed = encoder, patients, config, seed
         self.rank, self.world = rank, world
-        self.checkpoint, self.report = checkpoint, report or (lambda progress: None)
+        self.checkpoint, self.report = checkpoint, report or silent
         self.identity = f"{identity} seed {seed} {asdict(replace(config, minutes=None))}"
         self.optimizer = torch.optim.AdamW(
             encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay

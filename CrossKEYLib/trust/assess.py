@@ -188,8 +188,7 @@ def assess(
     noise = _fit_error(result.matrix, fixed_in, moving_in, weights, fov_points, config.transform)
     raw_error = None if agreement is None else math.hypot(noise, agreement / 2, deformation)
     model = TrustModel.load(trust.model)
-    numbers = {
-        "n_inliers": result.n_inliers,
+    numbers: dict[str, float | None] = {
         "independent_inliers": worth,
         "chance_inliers": float(chance.mean()),
         "chance_deviation": float(chance.std(correction=0)),
@@ -206,6 +205,7 @@ def assess(
     }
     confidence = model.confidence(numbers)
     return Trust(
+        n_inliers=result.n_inliers,
         **numbers,
         confidence=confidence,
         verdict=model.verdict(confidence),

@@ -39,7 +39,7 @@ def _log(value: float) -> float:
     return math.log(min(max(value, _SMALLEST), _LARGEST))
 
 
-Numbers = Mapping[str, float | None]  # figures of a registration by the names of `assess.Trust`
+Numbers = Mapping[str, Any]  # float or None, by the names of `assess.Trust`
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +98,7 @@ def _image(ants: Any, volume: Volume) -> Any:
 
 
 @contextmanager
-def _seeded(ants: Any, seed: int) -> Iterator[None]:
+def _seeded(ants: Any, seed: int) -> Generator[None, None, None]:
     """ANTsPy seeds the generators of Python and NumPy along with its own; theirs are put back."""
     python, arrays = random.getstate(), np.random.get_state()
     ants.config.set_ants_deterministic(torch.get_num_threads() == 1, seed)

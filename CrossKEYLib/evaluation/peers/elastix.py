@@ -6,7 +6,7 @@ Klein et al., IEEE Transactions on Medical Imaging 29(1), 2010. The package is o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +132,7 @@ def _package() -> Any:
 
 
 @contextmanager
-def _tolerant() -> Iterator[None]:
+def _tolerant() -> Generator[None, None, None]:
     """ITK's extension modules crash where a caller has turned warnings into errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

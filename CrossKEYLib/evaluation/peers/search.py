@@ -91,8 +91,11 @@ def climb(similarity: Similarity, start: Matrix, centre: np.ndarray, config: Cli
         step = transform.perturbations_about(middle, x[None], 1.0, config.degrees_per_mm)[0]
         return step @ start
 
+    def loss(x: np.ndarray) -> float:
+        return -similarity(moved(x))
+
     found = minimize(
-        lambda x: -similarity(moved(x)),
+        loss,
         np.zeros(6),
         method="Powell",
         options={

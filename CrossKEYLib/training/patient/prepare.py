@@ -20,6 +20,7 @@ from ...geometry.volume import Grid, Volume
 from ...keypoints.heatmap import heatmap
 from ...keypoints.sift3d import detect
 from ...models.patient import Model, describe_brain, fingerprints
+from ...runtime.progress import silent
 from ...runtime.resources import resource
 from ...synthesis.anatomy import Anatomy, read_anatomy
 from ...synthesis.simulator import simulate
@@ -70,7 +71,7 @@ def prepare(
         InputError: the MRI cannot be used.
         ModelError: the start or the checkpoint does not fit.
     """
-    tell = progress or (lambda stage: None)
+    tell = progress or silent
     if not mri:
         raise InputError("prepare needs at least one MRI")
     start = start or Model.load()
@@ -134,7 +135,7 @@ def prepare_file(
     checkpoint = checkpoint_beside(output)
     for path in (output, checkpoint):
         check_file(path, (".pt",))
-    (progress or (lambda stage: None))("reading")
+    (progress or silent)("reading")
     made = prepare(
         [read_volume(path, options) for path in mri],
         start=None if start is None else Model.load(start),

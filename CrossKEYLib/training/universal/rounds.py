@@ -24,6 +24,7 @@ from ...keypoints.sampling import moving_points
 from ...landmarks.inverse_consistency import register_inverse_consistent
 from ...landmarks.propagate import EmbeddedPair, Method
 from ...models.universal import UniversalModel
+from ...runtime.progress import silent
 from .views import Subject, read_subject
 
 HELD_OUT_SEED = 10**6
@@ -126,7 +127,7 @@ def learn_in_rounds(
     Raises:
         InputError: an image is constant.
     """
-    report = report or (lambda done: None)
+    report = report or silent
     if start is None:
         start = train(0, None, [subject_of(patient) for patient in patients])
     best, rounds = start, [Round(0, (), *held_out_error(start, held_out, config, seed))]
