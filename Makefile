@@ -23,7 +23,7 @@ assets: $(READY)
 	$(BIN)/crosskey prepare --mri Resources/SampleData/MRI.nii.gz --seed 0 --minutes 3 \
 	  --output Resources/Models/demo-patient.pt
 	$(BIN)/python -c 'from dataclasses import replace; from CrossKEYLib import Model; \
-	  path = "Resources/Models/demo-patient.pt"; replace(Model.load(path), keypoints=None).save(path)'
+	  path = "Resources/Models/demo-patient.pt"; replace(Model.load(path), described=None).save(path)'
 	cd Resources/Models && sha256sum *.pt > SHA256SUMS
 	PYTHONPATH=.:Testing/Slicer $(BIN)/python Testing/Slicer/make_screenshots.py
 

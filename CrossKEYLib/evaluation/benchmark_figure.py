@@ -14,9 +14,9 @@ from .cases import FOREIGN
 from .outcome import Outcome, own
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; black for the last.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000")
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 COLOURS = dict(zip(METHODS, PALETTE, strict=True))
-MARKERS = dict(zip(METHODS, "osD^vP", strict=True))
+MARKERS = dict(zip(METHODS, "osD^vXP", strict=True))
 ACCEPTED, REFUSED = ("#0072b2", "o"), ("#d55e00", "s")
 LEAST_SHOWN_MM = 0.05
 TICKS_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
