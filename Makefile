@@ -66,15 +66,18 @@ speed: $(READY)
 	  --ius $(CASE24)/Case24_US_before.nii.gz --head $(HEAD) --output speed-output
 
 # The bundled general model: goes on from that of version 0.1 (commit 07c0183, which says how it was
-# made) on all training heads, 90 minutes of one core. Repeated, it goes on where it was interrupted.
+# made) on all training heads, in two runs of 95 and 103 minutes of one core, both along the whole
+# schedule of the learning rate. Repeated, it goes on where it was interrupted.
 # PLAN names the images, beside which it lies.
 PLAN ?= Resources/Configs/pretrain.yaml
 general: general-output/crosskey-general.pt
 general-output/crosskey-general-0.1.pt: | $(READY)
 	mkdir -p general-output
 	git show 07c0183:Resources/Models/crosskey-general.pt > $@.part && mv $@.part $@
-general-output/crosskey-general.pt: general-output/crosskey-general-0.1.pt
+general-output/crosskey-general-1.pt: general-output/crosskey-general-0.1.pt
 	$(BIN)/python -m CrossKEYLib pretrain --data $(PLAN) --model $< --output $@ --threads 1 --seed 0
+general-output/crosskey-general.pt: general-output/crosskey-general-1.pt
+	$(BIN)/python -m CrossKEYLib pretrain --data $(PLAN) --model $< --output $@ --threads 1 --seed 1
 
 # torch goes first and alone, at the pinned version, so that nothing else can choose another build
 $(READY): requirements.lock pyproject.toml
