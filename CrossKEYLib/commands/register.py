@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..demo import Demo
     from ..geometry.transform import Matrix
     from ..geometry.volume import Volume
+    from ..registration.by_embedding import EmbeddingRegistration
     from ..registration.result import Registration
 
 
@@ -40,15 +42,38 @@ class Kind(str, Enum):
     affine = "affine"
 
 
+class Method(str, Enum):
+    """Of registration."""
+
+    crosskey = "crosskey"
+    embedding = "embedding"
+
+
 def register(
     reading: Reading,
     machine: Machine,
-    mri: Annotated[Path, typer.Option(help="MRI: file or DICOM folder.")],
-    ius: Annotated[Path, typer.Option(help="Reconstructed 3D ultrasound: file or DICOM folder.")],
+    mri: Annotated[
+        Path, typer.Option("--mri", "--fixed", help="MRI, or fixed image: file or DICOM folder.")
+    ],
+    ius: Annotated[
+        Path,
+        typer.Option(
+            "--ius",
+            "--moving",
+            help="Reconstructed 3D ultrasound, or moving image: file or DICOM folder.",
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Transform to write, .tfm; only when accepted.")],
     model: Annotated[
         Path | None, typer.Option(help="Model of this patient; the general one when missing.")
     ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="crosskey: ultrasound to MRI. embedding: any two images of one head, MRI of two "
+            "contrasts, or MRI and CT, of any field of view; with a universal embedding as --model."
+        ),
+    ] = Method.crosskey,
     initial: Annotated[
         Path | None, typer.Option(help="Transform to start from, .tfm; none is needed.")
     ] = None,
@@ -75,16 +100,23 @@ def register(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> int:
-    """Register an ultrasound to its MRI. Exit status 3 when the result is doubtful or refused."""
+    """Register an ultrasound to its MRI, or, with --method embedding, any two images of one head.
+    Exit status 3 when the result is doubtful or refused."""
     from ..config import RegisterConfig
     from ..formats import outputs
     from ..formats.transforms import read_transform
     from ..formats.volumes import read_mask, read_volume
     from ..models.patient import Model
+    from ..models.universal import UniversalModel
+    from ..registration.by_embedding import register_by_embedding
     from ..registration.pipeline import register as run
     from ..runtime.progress import display
     from ..trust.confidence import DOUBTFUL
 
+    if method is Method.embedding:
+        _check_unused(
+            {"initial": initial, "mri-mask": mri_mask, "ius-mask": ius_mask, "figures": figures}
+        )
     outputs.check_file(output, (".tfm", ".txt"))
     outputs.check_file(report, (".json",))
     outputs.check_folder(figures)
@@ -98,19 +130,26 @@ def register(
         brain, view = (
             None if path is None else read_mask(path).to(place) for path in (mri_mask, ius_mask)
         )
-        result = run(
-            fixed,
-            moving,
-            Model.load(model).to(place),
-            initial=start,
-            fixed_mask=brain,
-            moving_mask=view,
-            config=config,
-            seed=seed,
-            progress=shown.stage,
-        )
+        result: Registration | EmbeddingRegistration
+        if method is Method.embedding:
+            known = UniversalModel.load(model).to(place)
+            result = register_by_embedding(
+                fixed, moving, known, transform=transform.value, seed=seed, progress=shown.stage
+            )
+        else:
+            result = run(
+                fixed,
+                moving,
+                Model.load(model).to(place),
+                initial=start,
+                fixed_mask=brain,
+                moving_mask=view,
+                config=config,
+                seed=seed,
+                progress=shown.stage,
+            )
         shown.stage("writing")
-        usable = bool(result) or (allow_doubtful and result.trust.verdict == DOUBTFUL)
+        usable = bool(result) or (allow_doubtful and result.report()["verdict"] == DOUBTFUL)
         written = _write(result, usable, output, report, figures, (fixed, moving), start)
     if as_json:
         say_json(result.report())
@@ -137,8 +176,18 @@ def demo(
     return DONE if done.result else REFUSED
 
 
+def _check_unused(options: dict[str, object]) -> None:
+    """
+    Raises:
+        InputError: an option is given that only the method crosskey knows.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"--{name} does not apply to --method embedding; leave it out")
+
+
 def _write(
-    result: Registration,
+    result: Registration | EmbeddingRegistration,
     usable: bool,
     output: Path,
     report: Path | None,
@@ -151,6 +200,7 @@ def _write(
     from ..formats.atomic import write_json
     from ..formats.outputs import together
     from ..formats.transforms import write_transform
+    from ..registration.result import Registration
 
     written = []
     with together() as stage:
@@ -160,7 +210,7 @@ def _write(
         if report is not None:
             write_json(result.report(), stage(report))
             written.append(report)
-        if folder is not None:
+        if folder is not None and isinstance(result, Registration):
             from .. import figures  # matplotlib takes its time
 
             for name, figure in figures.of_registration(result, *pair, before).items():
@@ -177,12 +227,17 @@ def _write(
     return written
 
 
-def _tell(result: Registration, written: list[Path]) -> None:
-    report = result.report()
-    say(f"{VERDICTS[report['verdict']]}: confidence {report['confidence']:.2f}")
+def _tell(result: Registration | EmbeddingRegistration, written: list[Path]) -> None:
+    report: Mapping[str, Any] = result.report()
+    line = VERDICTS[report["verdict"]]
+    if "confidence" in report:
+        line += f": confidence {report['confidence']:.2f}"
+    elif report["inverse_consistency_mm"] is not None:
+        line += f": both directions agree to {report['inverse_consistency_mm']:.1f} mm"
+    say(line)
     for reason in report["reasons"]:
         say(f"  {reason}")
-    if report["predicted_tre_mm"] is not None:
+    if report.get("predicted_tre_mm") is not None:
         say(f"target registration error: most likely below {report['predicted_tre_mm']:.1f} mm")
     say(
         f"{report['n_inliers']} of {report['n_matches']} matches agree; "

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from ..estimation import RigidResult
 from ..geometry import transform
 from ..geometry.foreground import shown_points
 from ..geometry.transform import Matrix
@@ -27,13 +28,18 @@ class InverseConsistency:
     """A registration, and how far to trust it.
 
     Attributes:
-        matrix: ``T_fixed_moving``, 4x4, RAS mm; None when nothing was found.
+        forward: the registration of the moving image to the fixed one.
         inverse_consistency_mm: mean distance between the forward and the inverted backward
             transform over what the moving image shows; None when one of them was not found.
     """
 
-    matrix: Matrix | None
+    forward: RigidResult
     inverse_consistency_mm: float | None
+
+    @property
+    def matrix(self) -> Matrix | None:
+        """``T_fixed_moving``, 4x4, RAS mm; None when nothing was found."""
+        return self.forward.matrix
 
 
 def register_inverse_consistent(
@@ -49,16 +55,18 @@ def register_inverse_consistent(
     Raises:
         InputError: an image is constant.
     """
-    forward = register_embedded(fixed, moving, model, transform=transform_kind, seed=seed).matrix
-    if forward is None:
-        return InverseConsistency(None, None)
-    near = _emptied_beyond(fixed, moving.moved(forward))
+    forward = register_embedded(fixed, moving, model, transform=transform_kind, seed=seed)
+    if forward.matrix is None:
+        return InverseConsistency(forward, None)
+    near = _emptied_beyond(fixed, moving.moved(forward.matrix))
     again = register_embedded(moving, near, model, transform=transform_kind, seed=seed + 1)
     backward = again.matrix
     if backward is None:
         return InverseConsistency(forward, None)
     points = shown_points(moving, SAMPLES, seed)
-    laid, inverted = (transform.apply(m, points) for m in (forward, transform.invert(backward)))
+    laid, inverted = (
+        transform.apply(m, points) for m in (forward.matrix, transform.invert(backward))
+    )
     return InverseConsistency(forward, float((laid - inverted).norm(dim=1).mean()))
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from ..config import EstimateConfig, MatchConfig, RegisterConfig, SearchConfig
 from ..descriptors.dense import DenseEncoder
@@ -22,6 +21,7 @@ from ..estimation import DescriptorScore, estimate_rigid
 from ..estimation.matching import match
 from ..geometry import transform
 from ..geometry.intensity import rescaled
+from ..geometry.orientations import orientations
 from ..geometry.transform import Matrix, nearest_rotation
 from ..geometry.volume import Grid, Volume
 from ..models.described import Described
@@ -29,7 +29,6 @@ from ..trust.assess import best_elsewhere
 from .candidate import Candidate, Pair, Target
 
 _CENTRES = 400  # points among which the middle of the ball is chosen
-_INTO_GAPS = (2.09, 0.02, 1.0)  # rotation vector; found by minimising the largest gap
 _BATCH = 4  # orientations described at once
 _CLEAR_LEAD = 1.15  # by which the best pose agrees better where no other needs to be tried
 _APART_MM = 12.0  # root mean square displacement that makes another pose
@@ -42,18 +41,6 @@ class Pose:
 
     matrix: Matrix
     score: float
-
-
-def orientations() -> np.ndarray:
-    """48 rotations ``[48, 3, 3]``, of which the first is none.
-
-    The first 24 are those of an octahedron: any other rotation lies within 63 degrees of one of
-    them. The others are the same turned into the gaps between them: within 56 degrees of one of all
-    48 lies any rotation, within 49 degrees nineteen of twenty.
-    """
-    group = Rotation.create_group("O")
-    first = group.as_matrix()[np.argsort(group.magnitude(), kind="stable")]
-    return np.concatenate([first, first @ Rotation.from_rotvec(_INTO_GAPS).as_matrix()])
 
 
 class OrientationSearch:

@@ -19,12 +19,14 @@ from phantoms.training import small_encoder, texture
 from phantoms.universal import settled_model
 
 from CrossKEYLib import cli
+from CrossKEYLib.estimation import RigidResult
 from CrossKEYLib.formats.landmarks import read_markups, write_markups
 from CrossKEYLib.formats.transforms import read_transform, write_transform
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.intensity import rescaled
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.keypoints.sift3d import detect
+from CrossKEYLib.landmarks.inverse_consistency import InverseConsistency
 from CrossKEYLib.models.patient import Model
 from CrossKEYLib.registration import pipeline
 
@@ -199,6 +201,69 @@ def test_what_is_refused_is_not_written_even_when_doubt_is_allowed(registering, 
     assert cli.main(["register", *arguments, "--allow-doubtful"]) == 3
     assert not (tmp_path / "out.tfm").exists()
     assert json.loads((tmp_path / "out.json").read_text())["verdict"] == "refused"
+
+
+@pytest.fixture
+def embedding(files, tmp_path, monkeypatch):
+    """Arguments of ``register --method embedding`` where the search is replaced by its outcome."""
+
+    def choose(inverse_consistency_mm: float | None):
+        matrix, inliers = np.eye(4), torch.ones(7, dtype=torch.bool)
+        matrix[:3, 3] = 3, 4, 5
+        result = InverseConsistency(RigidResult(matrix, inliers, 0.5, 7), inverse_consistency_mm)
+        name = "CrossKEYLib.registration.by_embedding.register_inverse_consistent"
+        monkeypatch.setattr(name, lambda *a, **k: result)
+        given = ["register", "--method", "embedding", "--report", tmp_path / "out.json"]
+        given += ["--fixed", files / "mri.nii.gz", "--moving", files / "ius.nii.gz"]
+        return [str(a) for a in (*given, "--output", tmp_path / "out.tfm")]
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("agree_mm", "verdict", "status"),
+    [(1.25, "accepted", 0), (4.5, "doubtful", 3), (30.0, "refused", 3), (None, "refused", 3)],
+)
+def test_registration_by_embedding(embedding, tmp_path, capsys, agree_mm, verdict, status):
+    arguments = embedding(agree_mm)
+    (tmp_path / "out.tfm").write_text("of an earlier run")
+    assert cli.main(arguments) == status
+    said, complained = capsys.readouterr()
+    assert complained == ""
+    assert said.lower().startswith(verdict)
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert (report["verdict"], report["accepted"]) == (verdict, status == 0)
+    assert report["inverse_consistency_mm"] == agree_mm
+    assert (report["n_inliers"], report["n_matches"], report["inlier_rms_mm"]) == (7, 7, 0.5)
+    assert (tmp_path / "out.tfm").exists() is (status == 0)
+    if status == 0:
+        assert report["reasons"] == []
+        assert "both directions agree to 1.2 mm" in said
+        np.testing.assert_allclose(read_transform(tmp_path / "out.tfm"), report["matrix_ras"])
+    else:
+        (reason,) = report["reasons"]
+        assert reason in said
+
+
+def test_a_doubtful_embedding_is_written_when_allowed(embedding, tmp_path):
+    assert cli.main([*embedding(4.5), "--allow-doubtful"]) == 3
+    assert (tmp_path / "out.tfm").exists()
+    assert cli.main([*embedding(30.0), "--allow-doubtful"]) == 3
+    assert not (tmp_path / "out.tfm").exists()
+
+
+def test_registration_by_embedding_turns_away_what_it_does_not_know(
+    embedding, files, tmp_path, capsys
+):
+    for option, value, message in [
+        ("--initial", files / "start.tfm", "--initial does not apply to --method embedding"),
+        ("--mri-mask", files / "mri.nii.gz", "--mri-mask does not apply"),
+        ("--ius-mask", files / "ius.nii.gz", "--ius-mask does not apply"),
+        ("--figures", tmp_path / "fig", "--figures does not apply"),
+        ("--model", files / "model.pt", "expected a universal embedding"),
+    ]:
+        assert message in refused(capsys, *embedding(1.0), option, value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_refused_without_any_transform(registering, tmp_path, capsys):

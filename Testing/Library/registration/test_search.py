@@ -15,11 +15,12 @@ from CrossKEYLib.estimation.target_error import target_errors
 from CrossKEYLib.formats.landmarks import read_landmark_pairs
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.intensity import gamma_normalised, rescaled
+from CrossKEYLib.geometry.orientations import orientations
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.keypoints.sampling import moving_points
 from CrossKEYLib.models.patient import Model, describe_brain
 from CrossKEYLib.registration.candidate import Pair, Target
-from CrossKEYLib.registration.search import OrientationSearch, Pose, orientations
+from CrossKEYLib.registration.search import OrientationSearch, Pose
 from CrossKEYLib.runtime.resources import resource
 from CrossKEYLib.synthesis.anatomy import brain_mask
 

@@ -1,0 +1,133 @@
+"""Two images of one head registered by the universal embedding, with a verdict.
+
+`pipeline` is made for ultrasound, and its trust was fitted on ultrasound. Here any two images are
+registered, MRI of two contrasts or MRI and CT, and the verdict comes from inverse consistency: the
+search from the fixed image to the moving one has to agree with the search back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import Transform
+from ..geometry.transform import Matrix
+from ..geometry.volume import Volume
+from ..landmarks.inverse_consistency import InverseConsistency, register_inverse_consistent
+from ..models.universal import UniversalModel
+from ..runtime.version import __version__
+from ..trust.confidence import ACCEPTED, DOUBTFUL, REFUSED
+
+# Chosen before for other uses of the same search: pairs that training keeps (docs/rounds.md), and
+# atlases whose labels are carried over (docs/landmarks.md).
+ACCEPTED_MM, DOUBTFUL_MM = 4.0, 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingRegistration:
+    """Outcome of one registration; false when it must not be used.
+
+    Attributes:
+        matrix: ``T_fixed_moving`` (4x4, RAS mm); None if nothing was found. A refused registration
+            may hold one, for inspection only.
+        verdict: "accepted", "doubtful" or "refused".
+        reasons: sentences; none when accepted.
+        inverse_consistency_mm: mean distance between the forward and the inverted backward
+            transform over what the moving image shows; None when one of them was not found.
+        n_matches, n_inliers: of the forward registration's last pass.
+        inlier_rms_mm: their residual; None if nothing was found.
+        seconds: of the whole registration.
+        device: that computed.
+        model: name of the model.
+    """
+
+    matrix: Matrix | None
+    verdict: str
+    reasons: list[str]
+    inverse_consistency_mm: float | None
+    n_matches: int
+    n_inliers: int
+    inlier_rms_mm: float | None
+    seconds: float
+    device: str
+    model: str
+
+    def __bool__(self) -> bool:
+        return self.verdict == ACCEPTED
+
+    def report(self) -> dict[str, Any]:
+        """Plain values, under the keys of `result.Report` where they mean the same."""
+        return {
+            "method": "embedding",
+            "verdict": self.verdict,
+            "accepted": bool(self),
+            "reasons": self.reasons,
+            "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
+            "inverse_consistency_mm": self.inverse_consistency_mm,
+            "n_matches": self.n_matches,
+            "n_inliers": self.n_inliers,
+            "inlier_rms_mm": self.inlier_rms_mm,
+            "seconds": {"total": round(self.seconds, 3)},
+            "device": self.device,
+            "model": self.model,
+            "version": __version__,
+        }
+
+
+def register_by_embedding(
+    fixed: Volume,
+    moving: Volume,
+    model: UniversalModel | None = None,
+    *,
+    transform: Transform = "rigid",
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> EmbeddingRegistration:
+    """Register two images of one head and judge the result; no start is needed.
+
+    Args:
+        fixed, moving: MRI of any contrast, or CT in Hounsfield units; of any field of view.
+        model: universal embedding; the bundled one when missing.
+        transform: what to estimate.
+        seed: of everything random.
+        progress: told the name of each stage as it begins.
+
+    Raises:
+        InputError: an image is constant.
+    """
+    begin = time.perf_counter()
+    model = model or UniversalModel.load()
+    if progress is not None:
+        progress("embedding")
+    found = register_inverse_consistent(fixed, moving, model, transform_kind=transform, seed=seed)
+    verdict, reasons = judged(found)
+    return EmbeddingRegistration(
+        matrix=found.matrix,
+        verdict=verdict,
+        reasons=reasons,
+        inverse_consistency_mm=found.inverse_consistency_mm,
+        n_matches=len(found.forward.inliers),
+        n_inliers=found.forward.n_inliers,
+        inlier_rms_mm=found.forward.rms_mm,
+        seconds=time.perf_counter() - begin,
+        device=str(moving.device),
+        model=model.name,
+    )
+
+
+def judged(found: InverseConsistency) -> tuple[str, list[str]]:
+    """Verdict and its reasons in words."""
+    error = found.inverse_consistency_mm
+    if found.matrix is None:
+        return REFUSED, ["No position was found in which the two images agree."]
+    if error is None:
+        return REFUSED, ["The registration in the other direction found no position."]
+    if error <= ACCEPTED_MM:
+        return ACCEPTED, []
+    reason = (
+        f"The registrations in both directions lie {error:.1f} mm apart, at most "
+        f"{ACCEPTED_MM:.0f} mm is accepted."
+    )
+    return (DOUBTFUL if error <= DOUBTFUL_MM else REFUSED), [reason]
