@@ -66,7 +66,7 @@ def verdict(outcome: dict[str, Any]) -> Saying:
 
 STAGES = {  # of the worker, in words for the one who waits
     "reading": _("Reading the images"),
-    "keypoints": _("Looking for distinct places in the MRI"),
+    "keypoints": _("Finding distinct points in the MRI"),
     "MRI descriptors": _("Describing the MRI"),
     "iUS descriptors": _("Describing the ultrasound"),
     "orientations": _("Trying all orientations"),
@@ -76,7 +76,7 @@ STAGES = {  # of the worker, in words for the one who waits
     "refinement": _("Improving the position"),
     "describing the images": _("Describing the images"),
     "finding the points": _("Finding the points"),
-    "similarity map": _("Comparing every place with the point"),
+    "similarity map": _("Comparing every position with the point"),
     "trust": _("Checking whether the result can be trusted"),
 }
 
@@ -104,7 +104,7 @@ def start(from_present: bool) -> str:
     """What a registration assumes of how the images lie."""
     if from_present:
         return _("Assumes that navigation is off by at most 4 cm.")
-    return _("Assumes nothing: all positions and orientations are searched.")
+    return _("No assumption: all positions and orientations are searched.")
 
 
 def trust(found: Found) -> Saying:
@@ -114,7 +114,7 @@ def trust(found: Found) -> Saying:
         return Saying(_("good"), colour)
     reasons = []
     if found.outside:
-        reasons.append(_("outside of the image"))
+        reasons.append(_("outside the image"))
     if found.spread_mm > SPREAD_LIMIT_MM:
         reasons.append(_("spread over {mm} mm").format(mm=SPREAD_LIMIT_MM))
     if found.score < SCORE_LIMIT:

@@ -59,9 +59,9 @@ def moved(points) -> np.ndarray:
 def test_what_is_missing_is_said(panel, volumes, points):
     ui = panel.ui
     assert not ui.findButton.enabled
-    assert "points are placed in" in ui.findButton.toolTip
+    assert "in which the points are placed" in ui.findButton.toolTip
     choose(panel, volumes[0], None, points)
-    assert "to find the points in" in ui.findButton.toolTip
+    assert "in which to find the points" in ui.findButton.toolTip
     choose(panel, volumes[0], volumes[0], points)
     assert "two different" in ui.findButton.toolTip
     choose(panel, *volumes, None)
@@ -73,7 +73,7 @@ def test_what_is_missing_is_said(panel, volumes, points):
     assert "'Landmarks' holds no points" in ui.statusLabel.text
     points.AddControlPoint(0, 0, 900, "lost")
     ui.findButton.click()
-    assert "'lost' lies outside of 'MRI'" in ui.statusLabel.text
+    assert "'lost' lies outside 'MRI'" in ui.statusLabel.text
     assert panel.logic.job is None
     assert panel.logic.worker.pid == 0
 
@@ -105,7 +105,7 @@ def test_found_points_and_how_sure_they_are(panel, scene, volumes, points, wait)
 
 def test_what_lies_beyond_the_edge_is_not_trusted(panel, scene, volumes, wait):
     find(panel, wait, volumes, landmarks(scene, "low", inside(volumes[0], 1, row=8)))
-    assert cells(panel, 3) == ["do not trust: outside of the image"]
+    assert cells(panel, 3) == ["do not trust: outside the image"]
 
 
 def test_what_lies_where_the_image_is_empty_is_not_trusted(panel, volumes, points, wait):
@@ -116,7 +116,7 @@ def test_what_lies_where_the_image_is_empty_is_not_trusted(panel, volumes, point
     array[:, :, :18] = 0  # where the first one is found, but not the others
     slicer.util.arrayFromVolumeModified(volumes[1])
     find(panel, wait, volumes, points)
-    assert cells(panel, 3)[0] == "do not trust: outside of the image"
+    assert cells(panel, 3)[0] == "do not trust: outside the image"
     assert "outside" not in cells(panel, 3)[2]
 
 

@@ -159,7 +159,7 @@ def test_landmarks_that_are_no_pairs(logic, scene, volumes):
     from CrossKEYSlicer.problem import Problem
 
     one = logic()
-    with pytest.raises(Problem, match="Select landmarks"):
+    with pytest.raises(Problem, match="Select the landmarks"):
         one.evaluate()
     a, b = landmarks(scene, "a", np.eye(3)), landmarks(scene, "b", np.eye(3)[:2])
     with pytest.raises(Problem, match="3 landmarks on the MRI, 2"):

@@ -186,7 +186,7 @@ def test_registering_from_before_shows_after(panel, volumes, wait):
 
 def test_measured_error(panel, scene, volumes, wait):
     panel.ui.measureButton.click()
-    assert "Select landmarks" in panel.ui.statusLabel.text
+    assert "Select the landmarks" in panel.ui.statusLabel.text
     registered(panel, wait, volumes)
     points = np.eye(3) * 20
     panel.ui.mriLandmarksSelector.setCurrentNode(landmarks(scene, "a", points))
@@ -346,4 +346,4 @@ def test_stages_are_told_in_plain_words(panel, volumes, wait, worker):
     panel.logic.worker = worker("slow")
     choose(panel, *volumes)
     panel.ui.registerButton.click()
-    wait(lambda: "Looking for distinct places" in panel.ui.statusLabel.text)
+    wait(lambda: "Finding distinct points" in panel.ui.statusLabel.text)

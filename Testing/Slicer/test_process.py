@@ -160,7 +160,7 @@ def test_only_one_at_a_time(logic, volumes, wait):
     one = logic("slow")
     one.parameters.mri, one.parameters.ius = volumes
     one.startRegistration()
-    with pytest.raises(Problem, match="at work already"):
+    with pytest.raises(Problem, match="already at work"):
         one.register(*volumes)
     assert one.busy
 

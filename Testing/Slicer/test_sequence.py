@@ -85,7 +85,7 @@ def test_a_cancelled_run_keeps_what_it_has(panel, swept, worker):
     timer.start()
     panel.ui.sequenceButton.click()
     timer.stop()
-    assert "items registered" in panel.ui.statusLabel.text
+    assert "items are registered" in panel.ui.statusLabel.text
     assert "3 of 3" not in panel.ui.statusLabel.text
 
 

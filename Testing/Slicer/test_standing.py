@@ -122,7 +122,7 @@ def test_undo_says_that_it_discards_a_change_by_hand(panel, volumes, wait):
     registered(panel, wait, volumes)
     assert "by hand" not in panel.ui.undoButton.toolTip
     mine = by_hand(panel)
-    assert "changed by hand since is lost" in panel.ui.undoButton.toolTip
+    assert "made by hand since then are lost" in panel.ui.undoButton.toolTip
     asked = []
     panel.ask = lambda text: bool(asked.append(text))
     panel.ui.undoButton.click()

@@ -44,12 +44,12 @@ def check_images(parameters: CrossKEYParameters) -> None:
         Problem: an image is missing or empty, or both are the same, or no list is chosen.
     """
     images = (parameters.landmarksFrom, parameters.landmarksTo)
-    volumes.check_volume(images[0], _("volume that the points are placed in"))
-    volumes.check_volume(images[1], _("volume to find the points in"))
+    volumes.check_volume(images[0], _("volume in which the points are placed"))
+    volumes.check_volume(images[1], _("volume in which to find the points"))
     if images[0] is images[1]:
         raise Problem(_("Both volumes are the same; select two different ones."))
     if parameters.landmarkPoints is None:
-        raise Problem(_("Select a list of points, or press Place to begin one."))
+        raise Problem(_("Select a list of points, or press Place to start one."))
 
 
 def question(parameters: CrossKEYParameters) -> Question:
@@ -72,7 +72,7 @@ def question(parameters: CrossKEYParameters) -> Question:
     )
     points = chain.moved(np.linalg.inv(to_world), world)
     for label in np.array(labels)[volumes.outside(image, points)][:1]:
-        text = _("The point '{label}' lies outside of '{name}'; move or delete it.")
+        text = _("The point '{label}' lies outside '{name}'; move or delete it.")
         raise Problem(text.format(label=label, name=image.GetName()))
     return Question(image, parameters.landmarksTo, node, labels, points)
 

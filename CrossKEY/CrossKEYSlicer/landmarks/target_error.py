@@ -22,7 +22,7 @@ def paired_points(
         Problem: a node is missing or empty, or the numbers differ.
     """
     if mri is None or ius is None:
-        raise Problem(_("Select landmarks of the MRI and of the ultrasound."))
+        raise Problem(_("Select the landmarks of the MRI and of the ultrasound."))
     labels, points = [], []
     for node in (mri, ius):
         count = node.GetNumberOfControlPoints()
@@ -56,7 +56,7 @@ def errors(
     """
     fixed, moving = paired_points(mri, ius)
     if transform is None or correction is None:
-        raise Problem(_("Register first; then there is something to measure."))
+        raise Problem(_("Register first; there is nothing to measure yet."))
     shown = chain.matrix_of(transform) if transform in chain.chain_of(ius) else correction.former
     to_world = chain.between(transform.GetParentTransformNode(), None)
     distances = {}

@@ -60,7 +60,7 @@ def ended(job: Any) -> str:
     if job.kind == "install":
         return _("PyTorch is installed.")
     if job.kind == "prepare":
-        return _("The model for this patient is trained.")
+        return _("The model for this patient is ready.")
     if job.kind == "similarity":
         return _("Similarity map shown.")
     seconds = job.result["seconds"]["total"]
@@ -114,7 +114,7 @@ def show_inputs(ui: Any, logic: CrossKEYLogic) -> None:
     for over in (ui.fadeSlider, ui.blinkCheckBox, ui.blinkRateSpinBox):
         over.setEnabled(not parameters.beside)
     ui.forgetButton.setEnabled(idle and bool(parameters.modelPath))
-    text, colour = _("General model; prepare this patient's MRI for a better one."), ""
+    text, colour = _("General model. Prepare trains one for this patient."), ""
     try:
         if model_store.usable_model(parameters):
             text = _("This patient's own model.")

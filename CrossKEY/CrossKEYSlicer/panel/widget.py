@@ -288,7 +288,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             found = self.logic.registerSequence(self._parameters.mri, self._parameters.ius)
             done, count = found.table.GetNumberOfRows(), found.count
             self.tell(
-                _("{done} of {count} items registered; see the table.").format(
+                _("{done} of {count} items are registered; see the table.").format(
                     done=done, count=count
                 )
             )
@@ -322,11 +322,11 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self.told():
             self.logic.applyPreview()
             self.logic.setUpViews()
-            self.tell(_("Applied as you decided."))
+            self.tell(_("Applied on your decision."))
 
     def onDiscard(self) -> None:
         self.logic.discardPreview()
-        self.tell(_("The preview is gone; nothing was moved."))
+        self.tell(_("The preview was removed; nothing was moved."))
 
     def onAdvanced(self, collapsed: bool) -> None:
         if not collapsed:
@@ -343,7 +343,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ):
                 return
             self.logic.undo()
-            self.tell(_("The former transform is back."))
+            self.tell(_("The previous transform is restored."))
 
     def onMeasure(self) -> None:
         with self.told():

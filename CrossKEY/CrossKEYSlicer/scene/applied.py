@@ -184,8 +184,11 @@ def undo_says(parameters: CrossKEYParameters) -> str:
     if not can_undo(parameters):
         return _("There is no registration to undo.")
     if moved_by_hand(parameters):
-        return _("Back to before the registration. What was changed by hand since is lost, too.")
-    return _("Back to before the registration.")
+        return _(
+            "Returns to the state before registration. Changes made by hand since then are lost, "
+            "too."
+        )
+    return _("Returns to the state before registration.")
 
 
 def notice(parameters: CrossKEYParameters) -> None:

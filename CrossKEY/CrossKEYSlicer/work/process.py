@@ -101,7 +101,9 @@ class WorkerProcess:
             process.waitForFinished(STOP_MS)
             process.deleteLater()
         if listener is not None:
-            listener({"kind": "error", "message": _("The worker was stopped."), "expected": True})
+            listener(
+                {"kind": "error", "message": _("The computation was stopped."), "expected": True}
+            )
 
     def _start(self) -> None:
         process = qt.QProcess()
@@ -164,7 +166,7 @@ class WorkerProcess:
         listener, self._listener = self._listener, None
         if listener is not None:
             said = last_words(self.log) or _("it said nothing")
-            message = _("The worker process ended unexpectedly: {said}").format(said=said)
+            message = _("The computation ended unexpectedly: {said}").format(said=said)
             listener({"kind": "error", "message": message, "expected": False})
 
 

@@ -49,7 +49,7 @@ class JobRunner:
 
     def _checkIdle(self) -> None:
         if self.busy or self.worker.busy:
-            raise Problem(_("CrossKEY is at work already; wait, or cancel that first."))
+            raise Problem(_("CrossKEY is already at work; wait, or cancel first."))
 
     def _begin(
         self, job: Job, request: dict[str, Any], finish: Finish, trained: Trained | None = None
@@ -89,7 +89,7 @@ class JobRunner:
     def _finish(self, job: Job, answer: dict[str, Any], finish: Finish) -> None:
         if not all(slicer.mrmlScene.IsNodePresent(node) for node in job.inputs):
             raise Problem(
-                _("An input was removed while CrossKEY was at work; nothing was changed.")
+                _("An image was removed while CrossKEY was at work; nothing was changed.")
             )
         job.result = {k: v for k, v in answer.items() if k not in ("id", "kind")}
         finish(job.result)
