@@ -28,6 +28,7 @@ from .transforms import LPS_RAS, quiet
 
 UNREADABLE = "a DICOM slice is unreadable; copy or export the series again"
 NOTHING = "the folder holds no readable DICOM image; give the folder of one series"
+PIXEL_DATA, UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 ONE_SLICE = "one DICOM slice; give the folder that holds all slices of its series"
 
 
@@ -176,6 +177,8 @@ def _read(series: Series, options: ReadOptions) -> tuple[np.ndarray, Matrix]:
         return read_multiframe(series.slices[0].path, options)
     if len(series.slices) == 1:
         raise InputError(ONE_SLICE)
+    if any(_ends_early(one.path) for one in series.slices):
+        raise InputError(UNREADABLE)
     planes = [plane_of(one.header) for one in series.slices]
     order, matrix = lps_of(planes)
     names = [itk_name(series.slices[n].path) for n in order]
@@ -199,6 +202,17 @@ def _header(path: Path) -> Dataset | None:
             return header
     except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
         return None
+
+
+def _ends_early(path: Path) -> bool:
+    """Whether a file has fewer samples than it says. SimpleITK before 2.5.5, which Slicer 5.10 has,
+    reads such a slice without complaint."""
+    try:
+        samples = pydicom.dcmread(os.fspath(path), specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
+    except (EOFError, KeyError):
+        return True
+    length = getattr(samples, "length", UNDEFINED)  # undefined where they are compressed
+    return length != UNDEFINED and len(samples.value) < length
 
 
 def _head(path: Path) -> bytes:
