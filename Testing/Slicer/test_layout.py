@@ -38,7 +38,7 @@ def test_the_key_b_shows_before_and_after(panel, volumes, wait):
     registered(panel, wait, volumes)
     after = world(volumes[1])
     panel.window.activateWindow()
-    wait(lambda: panel.window.isActiveWindow())
+    wait(lambda: panel.window.isActiveWindow)
     QTest.keyClick(panel.window, Qt.Key_B)
     assert not panel.ui.afterCheckBox.checked
     assert abs(world(volumes[1]) - after).max() > 1
