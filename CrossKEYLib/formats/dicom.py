@@ -20,7 +20,7 @@ from pydicom.errors import InvalidDicomError
 from ..errors import InputError
 from ..geometry.transform import Matrix
 from .dicom_geometry import check_sop_class, lps_of, plane_of, shown
-from .dicom_multiframe import read_multiframe
+from .dicom_multiframe import ends_early, read_multiframe
 from .itk import DAMAGED
 from .options import ReadOptions, tell
 from .paths import itk_name
@@ -28,7 +28,6 @@ from .transforms import LPS_RAS, quiet
 
 UNREADABLE = "a DICOM slice is unreadable; copy or export the series again"
 NOTHING = "the folder holds no readable DICOM image; give the folder of one series"
-PIXEL_DATA, UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 ONE_SLICE = "one DICOM slice; give the folder that holds all slices of its series"
 
 
@@ -177,7 +176,7 @@ def _read(series: Series, options: ReadOptions) -> tuple[np.ndarray, Matrix]:
         return read_multiframe(series.slices[0].path, options)
     if len(series.slices) == 1:
         raise InputError(ONE_SLICE)
-    if any(_ends_early(one.path) for one in series.slices):
+    if any(ends_early(one.path) for one in series.slices):
         raise InputError(UNREADABLE)
     planes = [plane_of(one.header) for one in series.slices]
     order, matrix = lps_of(planes)
@@ -202,17 +201,6 @@ def _header(path: Path) -> Dataset | None:
             return header
     except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
         return None
-
-
-def _ends_early(path: Path) -> bool:
-    """Whether a file has fewer samples than it says. SimpleITK before 2.5.5, which Slicer 5.10 has,
-    reads such a slice without complaint."""
-    try:
-        samples = pydicom.dcmread(os.fspath(path), specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
-    except (EOFError, KeyError):
-        return True
-    length = getattr(samples, "length", UNDEFINED)  # undefined where they are compressed
-    return length != UNDEFINED and len(samples.value) < length
 
 
 def _head(path: Path) -> bytes:

@@ -24,6 +24,7 @@ from .paths import itk_name
 from .transforms import LPS_RAS, quiet
 
 UNREADABLE = "its DICOM frames are truncated or damaged; copy or export it again"
+PIXEL_DATA, UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 # What tells the volumes of one file apart: (sequence, attribute, how it is shown)
 VOLUMES = (
     ("ImageDataTypeSequence", "DataType", "{}"),
@@ -68,6 +69,17 @@ def read_multiframe(path: Path, options: ReadOptions) -> tuple[np.ndarray, Matri
     order, matrix = lps_of(planes)
     samples = _samples(path, image, shared, frames)
     return samples[[chosen[n] for n in order]], LPS_RAS @ matrix
+
+
+def ends_early(path: Path) -> bool:
+    """Whether a file has fewer samples than it says. SimpleITK before 2.5.5, which Slicer 5.10 has,
+    reads such a file without complaint."""
+    try:
+        samples = pydicom.dcmread(os.fspath(path), specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
+    except (EOFError, KeyError):
+        return True
+    length = getattr(samples, "length", UNDEFINED)  # undefined where they are compressed
+    return length != UNDEFINED and len(samples.value) < length
 
 
 def _volume_name(frame: Dataset, shared: Dataset) -> str:
@@ -118,6 +130,8 @@ def _samples(path: Path, image: Dataset, shared: Dataset, frames: list[Dataset])
     try:
         stored = image.pixel_array.astype(np.float64)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError, EOFError):
+        if ends_early(path):
+            raise InputError(UNREADABLE) from None
         if len(set(rescales)) > 1:  # SimpleITK would rescale all frames as the first
             raise InputError(f"compressed frames that differ in scale; {UNREADABLE}") from None
         return _decoded(path, len(frames))
