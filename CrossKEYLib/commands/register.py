@@ -71,7 +71,8 @@ def register(
         Method,
         typer.Option(
             help="crosskey: ultrasound to MRI. embedding: any two images of one head, MRI of two "
-            "contrasts, or MRI and CT, of any field of view; with a universal embedding as --model."
+            "contrasts, or MRI and CT, of any field of view, oriented alike to within 30 degrees; "
+            "with a universal embedding as --model."
         ),
     ] = Method.crosskey,
     initial: Annotated[

@@ -2,7 +2,8 @@
 
 `pipeline` is made for ultrasound, and its trust was fitted on ultrasound. Here any two images are
 registered, MRI of two contrasts or MRI and CT, and the verdict comes from inverse consistency: the
-search from the fixed image to the moving one has to agree with the search back.
+search from the fixed image to the moving one has to agree with the search back. That tells nothing
+about images turned by far more than 30 degrees against each other: wrong positions may agree.
 """
 
 from __future__ import annotations
