@@ -52,7 +52,9 @@ class Rows:
 
     @property
     def raw_error_mm(self) -> np.ndarray:
-        return np.array([n["raw_error_mm"] for n in self.numbers])
+        """``[N]``; infinite where it could not be determined."""
+        given = [n["raw_error_mm"] for n in self.numbers]
+        return np.array([np.inf if error is None else error for error in given])
 
 
 def read_rows(files: Sequence[Path], names: Sequence[str]) -> tuple[Rows, int]:
