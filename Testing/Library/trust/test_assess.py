@@ -86,7 +86,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
         (0.03, 0.4, None),
         (-0.005, 0.4, "fits no better here than a few millimetres beside"),
         (0.001, 0.0, "bright structures in the ultrasound hardly better here"),
-        (-1.0, -1.0, "Too little of the ultrasound lies on the MRI"),
+        (None, None, "Too little of the ultrasound lies on the MRI"),
     ],
 )
 def test_images_that_do_not_coincide_are_not_accepted_whatever_the_matches_say(
