@@ -14,7 +14,8 @@ Requests (stdin):
      "device": "auto"}
 
 Points of "landmarks" are RAS mm in the own world of the image that they are known or found in.
-Without points it makes the similarity map alone.
+Without points it makes the similarity map alone. The answer holds ``points``, ``scores``,
+``spreads`` (mm), ``found`` ("good", "check" or "absent"), and ``pose``: how the images lie.
 
 Answers (stdout), each with the request's ``id`` and a ``kind``: "ready" once at the start,
 "progress" (``stage``), "training" (``step``, ``steps``, ``loss``, ``precision``, ``seconds``), and
@@ -191,17 +192,21 @@ class Worker:
         if not warm:
             tell("progress", stage="describing the images")
         pair = images.pair(here, there)
-        found: dict[str, Any] = {"points": [], "scores": [], "spreads": []}
+        found: dict[str, Any] = {"points": [], "scores": [], "spreads": [], "found": []}
         if points:
             tell("progress", stage="finding the points")
-            found = {name: part.tolist() for name, part in pair.locate(wanted)._asdict().items()}
+            located = pair.locate(wanted)
+            parts = ("points", "scores", "spreads")
+            found = {name: getattr(located, name).tolist() for name in parts}
+            found["found"] = located.found
         if similarity is not None:
             tell("progress", stage="similarity map")
             point = torch.tensor(similarity["point"], dtype=torch.float32)
             check_inside(here, point.reshape(1, 3))
             pair.similarity_map(point).write(similarity["output"])
         seconds = {"total": round(time.perf_counter() - start, 2)}
-        return {**found, "warm": warm, "seconds": seconds, "device": str(place)}
+        pose = pair.pose.report()
+        return {**found, "pose": pose, "warm": warm, "seconds": seconds, "device": str(place)}
 
     def _embedder(self, model: str | None) -> EmbeddedImages:
         """The one in use; a new one when the model is another."""

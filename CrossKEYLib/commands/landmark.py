@@ -18,7 +18,7 @@ from .common import (
 from .groups import Machine, Reading
 
 if TYPE_CHECKING:
-    from ..landmarks.fixed_point import Located
+    from ..landmarks.found import Landmarks
 
 COLOUR = (0.55, 0.9, 0.35)
 
@@ -70,29 +70,35 @@ def landmark(
         found = find_landmarks(here, there, given, loaded, method=method.value)
         names = [label or str(n) for n, label in enumerate(labels, 1)]
         notes = [
-            f"similarity {score:.2f}, spread {spread:.1f} mm"
-            for score, spread in zip(found.scores.tolist(), found.spreads.tolist(), strict=True)
+            f"{word}, similarity {score:.2f}, spread {spread:.1f} mm"
+            for word, score, spread in zip(
+                found.found, found.scores.tolist(), found.spreads.tolist(), strict=True
+            )
         ]
         write_markups(found.points, output, names, COLOUR, notes=notes)
     seconds = round(time.perf_counter() - start, 2)
     if as_json:
         figures = {"seconds": seconds, "device": str(place), "model": loaded.name}
-        say_json({"output": str(output), "points": _figures(names, found), **figures})
+        rows, pose = _figures(names, found), found.pose.report()
+        say_json({"output": str(output), "points": rows, "pose": pose, **figures})
     else:
         for name, note in zip(names, notes, strict=True):
             say(f"{name:>20}  {note}")
+        if not found.pose:
+            say("The images do not tell clearly how they lie to each other; check every point.")
         say(f"{len(names)} points in {seconds:.1f} s\nwrote {output}")
     return DONE
 
 
-def _figures(names: list[str], found: Located) -> list[dict[str, Any]]:
-    rows = zip(names, *(part.tolist() for part in found), strict=True)
+def _figures(names: list[str], found: Landmarks) -> list[dict[str, Any]]:
+    columns = (found.points.tolist(), found.found, found.scores.tolist(), found.spreads.tolist())
     return [
         {
             "label": name,
             "position_ras_mm": [round(x, 3) for x in point],
+            "found": word,
             "similarity": round(score, 4),
             "spread_mm": round(spread, 3),
         }
-        for name, point, score, spread in rows
+        for name, point, word, score, spread in zip(names, *columns, strict=True)
     ]

@@ -53,7 +53,7 @@ class EmbeddedImages:
         here, there = self.embed(from_volume), self.embed(to_volume)
         asked = (_key(from_volume), _key(to_volume))
         if self._pair is None or self._pair[0] != asked:
-            pair = embedded_pair(here, to_volume, self._model, there=there)
+            pair = embedded_pair(from_volume, to_volume, self._model, here=here, there=there)
             self._pair = (asked, pair)
         return self._pair[1]
 

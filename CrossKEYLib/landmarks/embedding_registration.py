@@ -13,7 +13,9 @@ from ..estimation.matching import Prior, match
 from ..geometry.transform import Matrix
 from ..geometry.volume import Volume
 from ..models.universal import UniversalModel
-from .propagate import SPARSE_MM, places, thinned
+from .places import places, thinned
+
+SPARSE_MM = 4.0  # between the fixed image's places in the first pass, which searches everywhere
 
 
 def register_embedded(

@@ -34,11 +34,14 @@ class Located(NamedTuple):
         scores: ``[N]`` cosine similarity of what supports them, at most 1.
         spreads: ``[N]`` mm, how far that support disagrees: residual of the fit, or, where only
             the nearest neighbour answers, how far from the query the way back ends.
+        settled: ``[N]`` bool, whether pairs around the query itself chose each other. Nearest
+            neighbours alone are not asked, so for them it is true.
     """
 
     points: torch.Tensor
     scores: torch.Tensor
     spreads: torch.Tensor
+    settled: torch.Tensor
 
 
 def nearest(
@@ -64,7 +67,12 @@ def nearest(
     scores, found = most_similar(described, there.descriptors)
     _, back = most_similar(there.descriptors[found], here.descriptors)
     points = _refined(described, found, there, spacing_mm)
-    return Located(points, scores, (here.points[back] - queries).norm(dim=1))
+    return Located(
+        points,
+        scores,
+        (here.points[back] - queries).norm(dim=1),
+        torch.ones_like(scores, dtype=torch.bool),
+    )
 
 
 class _Pairs(NamedTuple):
@@ -154,6 +162,7 @@ def fixed_point(
             torch.where(enough[:, None], better.points, alone.points),
             torch.where(enough, better.scores, alone.scores),
             torch.where(enough, better.spreads, alone.spreads),
+            answer.support >= config.fewest,
         )
     return alone
 

@@ -6,7 +6,7 @@ contrast: `find_landmarks` takes landmarks of an atlas, or the centre of a lesio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,21 +16,17 @@ import torch
 from ..config import LandmarkConfig
 from ..descriptors.uae import Embedding
 from ..errors import InputError
-from ..geometry.transform import (
-    Matrix,
-    apply,
-    from_parts,
-    invert,
-    nearest_rotation,
-    rotation_angle_deg,
-)
+from ..geometry.transform import Matrix, apply, invert, rotation_angle_deg
 from ..geometry.volume import Volume
 from ..models.described import Described
 from ..models.universal import UniversalModel
-from .fixed_point import Located, Survey, fixed_point, nearest, survey_images
+from .fixed_point import Survey, fixed_point, nearest, survey_images
+from .found import Landmarks, judged
+from .places import places, vectors
+from .pose import Pose, told_by
 
 SETTLED_DEG = 5.0  # images turned by less against each other are seen in one orientation
-SPARSE_MM = 4.0  # between the fixed image's places in the first pass, which searches everywhere
+WAY_BACK = 1.5  # of the distance between seeds; the survey back only has to confirm
 Method = Literal["fixed_point", "nearest"]
 
 
@@ -42,7 +38,7 @@ def find_landmarks(
     *,
     method: Method = "fixed_point",
     config: LandmarkConfig | None = None,
-) -> Located:
+) -> Landmarks:
     """Find the places of one image in another; of any two patients, times and contrasts.
 
     Args:
@@ -55,21 +51,23 @@ def find_landmarks(
         config: weights of the heads and settings of the search.
 
     Returns:
-        ``points [N, 3]`` RAS mm in ``to_volume``, ``scores [N]``, ``spreads [N]`` mm.
+        The points in ``to_volume``, a word on each of them, and the pose of the images.
 
     Raises:
         InputError: an image is constant, or a point lies outside of ``from_volume``.
     """
     model, config = model or UniversalModel.load(), config or LandmarkConfig()
     check_inside(from_volume, points)
-    return embedded_pair(model.embed(from_volume), to_volume, model, config).locate(points, method)
+    return embedded_pair(from_volume, to_volume, model, config).locate(points, method)
 
 
 def embedded_pair(
-    here: Embedding,
+    from_volume: Volume,
     to_volume: Volume,
     model: UniversalModel,
     config: LandmarkConfig | None = None,
+    *,
+    here: Embedding | None = None,
     there: Embedding | None = None,
 ) -> EmbeddedPair:
     """Both images embedded in one orientation, whatever the pose of the second.
@@ -78,22 +76,22 @@ def embedded_pair(
     their pose is used to embed the second anew as it then lies.
 
     Args:
-        here: the image in which points are known.
+        from_volume: the image in which points are known.
         to_volume: the image in which they are sought.
-        model: embeds it.
+        model: embeds them.
         config: ``passes`` is how often the second image is embedded at most.
-        there: its embedding as it is, where that is known already.
+        here, there: their embeddings as they are, where those are known already.
 
     Raises:
-        InputError: the image is constant.
+        InputError: an image is constant.
     """
     config = config or LandmarkConfig()
+    here = here or model.embed(from_volume)
     pair = EmbeddedPair(here, there or model.embed(to_volume), config)
     for _ in range(config.passes - 1):
-        pose = pair.pose()
-        if pose is None or rotation_angle_deg(pose) < SETTLED_DEG:
+        laid = pair.pose.matrix
+        if laid is None or rotation_angle_deg(laid @ invert(pair.T_here_there)) < SETTLED_DEG:
             break
-        laid = pose @ pair.T_here_there
         pair = EmbeddedPair(here, model.embed(to_volume.moved(laid)), config, laid)
     return pair
 
@@ -105,7 +103,7 @@ def locate_points(
     *,
     method: Method = "fixed_point",
     config: LandmarkConfig | None = None,
-) -> Located:
+) -> Landmarks:
     """`find_landmarks` between images that are embedded already."""
     return EmbeddedPair(here, there, config or LandmarkConfig()).locate(points, method)
 
@@ -138,17 +136,13 @@ class EmbeddedPair:
     config: LandmarkConfig = field(default_factory=LandmarkConfig)
     T_here_there: Matrix = field(default_factory=lambda: np.eye(4))
 
-    def pose(self) -> Matrix | None:
-        """Rigid 4x4 that lays the second image, as it was embedded, on the first; None where the
-        images do not tell."""
-        coarse = self._survey.coarse
-        if coarse is None:
-            return None
-        onto = coarse.cpu().double().numpy()  # from the first image to the second
-        rotation = nearest_rotation(onto)
-        middle = self._survey.pairs.here.double().mean(0).cpu().numpy()
-        there = onto[:3, :3] @ middle + onto[:3, 3]
-        return invert(from_parts(rotation, there - rotation @ middle))
+    @cached_property
+    def pose(self) -> Pose:
+        """Of the second image, as it was given, to the first."""
+        settings = self.config.fixed_point
+        fewer = replace(settings, survey_mm=WAY_BACK * settings.survey_mm)
+        back = survey_images(self._there, self._here, fewer, self.here.spacing_mm)
+        return told_by(self._survey, back, self.T_here_there, settings.min_similarity)
 
     @cached_property
     def _here(self) -> Described:
@@ -163,7 +157,7 @@ class EmbeddedPair:
         settings = self.config.fixed_point
         return survey_images(self._here, self._there, settings, self.here.spacing_mm)
 
-    def locate(self, points: torch.Tensor, method: Method = "fixed_point") -> Located:
+    def locate(self, points: torch.Tensor, method: Method = "fixed_point") -> Landmarks:
         """Find points ``[N, 3]``, RAS mm; see `find_landmarks`."""
         points = points.to(self.here.fine.device, torch.float32)
         described, spacing = vectors(self.here, points, self.config), self.here.spacing_mm
@@ -176,7 +170,9 @@ class EmbeddedPair:
             )
         else:
             raise InputError(f"method {method!r} is unknown; use fixed_point or nearest")
-        return found._replace(points=apply(invert(self.T_here_there), found.points))
+        places_given = apply(invert(self.T_here_there), found.points)
+        words = judged(found, self.there)
+        return Landmarks(places_given, found.scores, found.spreads, words, self.pose)
 
     def similarity_map(self, point: torch.Tensor) -> Volume:
         """See the function of the same name."""
@@ -200,33 +196,3 @@ def check_inside(volume: Volume, points: torch.Tensor) -> None:
         number = int(outside.argmax())
         shown = ", ".join(f"{x:.1f}" for x in points[number].tolist())
         raise InputError(f"point {number + 1} ({shown}) RAS mm lies outside of its image")
-
-
-def vectors(embedding: Embedding, points: torch.Tensor, config: LandmarkConfig) -> torch.Tensor:
-    """One unit vector ``[N, D]`` for each point; its cosine is the weighted mean of the heads'."""
-    weights = torch.tensor([config.fine_weight, config.coarse_weight, config.semantic_weight])
-    roots = (weights / weights.sum()).sqrt().tolist()
-    heads = zip(embedding.at(points), roots, strict=True)
-    return torch.cat([root * head for head, root in heads if root > 0], 1)
-
-
-def places(embedding: Embedding, config: LandmarkConfig) -> Described:
-    """All cells of the fine head within the image, described."""
-    kji = embedding.filled.nonzero().float()
-    matrix = torch.as_tensor(embedding.affine(2), dtype=torch.float32, device=kji.device)
-    points = kji.flip(1) @ matrix[:3, :3].T + matrix[:3, 3]
-    parts = [vectors(embedding, part, config) for part in points.split(200_000)]
-    return Described(points, torch.cat(parts))
-
-
-def thinned(table: Described, spacing_mm: float) -> Described:
-    """One place per cube of ``spacing_mm``."""
-    cubes = torch.floor(table.points / spacing_mm).long()
-    cubes = cubes - cubes.amin(0)
-    size = cubes.amax(0) + 1
-    key = (cubes[:, 0] * size[1] + cubes[:, 1]) * size[2] + cubes[:, 2]
-    order = key.argsort(stable=True)
-    first = torch.ones(len(key), dtype=torch.bool, device=key.device)
-    first[1:] = key[order][1:] != key[order][:-1]
-    kept = order[first]
-    return Described(table.points[kept], table.descriptors[kept])

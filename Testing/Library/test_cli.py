@@ -485,6 +485,8 @@ def test_landmark(universal, tmp_path, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert [point["label"] for point in figures["points"]] == ["AC", "PC"]
     assert figures["model"] == "settled"
+    assert all(point["found"] in ("good", "check", "absent") for point in figures["points"])
+    np.testing.assert_allclose(np.array(figures["pose"]["matrix_ras"])[:3, 3], [-8, 16, -8], atol=4)
     found, _ = read_markups(output)
     np.testing.assert_allclose(figures["points"][0]["position_ras_mm"], found[0], atol=2e-3)
 

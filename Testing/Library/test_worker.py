@@ -174,7 +174,8 @@ def test_landmarks_the_second_question_warm(worker, tmp_path):
     assert (first["warm"], output.exists()) == (False, False)
     truth = transform.apply(shift, points)
     assert float((torch.tensor(first["points"]) - truth).norm(dim=1).max()) < 2
-    assert len(first["scores"]) == len(first["spreads"]) == 2
+    assert len(first["scores"]) == len(first["spreads"]) == len(first["found"]) == 2
+    assert first["pose"]["inverse_consistency_mm"] is not None
     second = worker.ask({**request, "points": [], "similarity": similarity})
     assert (second["warm"], second["points"]) == (True, [])
     shown = Volume.read(output)

@@ -34,7 +34,7 @@ from CrossKEYLib.geometry.transform import Matrix
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.keypoints.sampling import moving_points
 from CrossKEYLib.landmarks.embedding_registration import register_embedded
-from CrossKEYLib.landmarks.propagate import places, vectors
+from CrossKEYLib.landmarks.places import places, vectors
 from CrossKEYLib.models.patient import Model
 from CrossKEYLib.models.universal import ULTRASOUND, UniversalModel
 from CrossKEYLib.registration.features import EmbeddingFeatures, features_of

@@ -11,18 +11,18 @@ from phantoms.training import texture
 from phantoms.universal import OffsetModel
 from scipy.spatial.transform import Rotation
 
+from CrossKEYLib.config import LandmarkConfig
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.landmarks.embedding_registration import register_embedded
+from CrossKEYLib.landmarks.found import word
+from CrossKEYLib.landmarks.places import places, vectors
 from CrossKEYLib.landmarks.propagate import (
-    LandmarkConfig,
     embedded_pair,
     find_landmarks,
     locate_points,
-    places,
     similarity_map,
-    vectors,
 )
 from CrossKEYLib.models.universal import UniversalModel
 
@@ -165,8 +165,9 @@ def test_embedding_once_serves_many_questions(model, image, points):
     here, there = model.embed(image), model.embed(image.moved(MOVE))
     direct = find_landmarks(image, image.moved(MOVE), points, model)
     again = locate_points(here, there, points)
-    for a, b in zip(direct, again, strict=True):
-        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(direct.points, again.points)
+    torch.testing.assert_close(direct.spreads, again.spreads)
+    assert direct.found == again.found
 
 
 def test_a_turned_image_is_seen_in_one_orientation(model, image, points):
@@ -184,7 +185,7 @@ def test_a_turned_image_is_seen_in_one_orientation(model, image, points):
         errors[passes] = float((found.points - truth).norm(dim=1).mean())
     assert errors[2] < 1.0
     assert errors[2] < 0.7 * errors[1]
-    pair = embedded_pair(model.embed(image), stored, model, CONFIG)
+    pair = embedded_pair(image, stored, model, CONFIG)
     aligned = pair.T_here_there @ turn
     assert transform.rotation_angle_deg(aligned) < 6  # of 16
 
@@ -192,7 +193,35 @@ def test_a_turned_image_is_seen_in_one_orientation(model, image, points):
 def test_a_similarity_map_lies_in_the_pose_that_was_given(model, image, points):
     turn = transform.about(image.centre_ras, Rotation.from_euler("z", 16, True).as_matrix())
     stored = image.moved(turn).resample(Grid.around(image.moved(turn).corners_ras(), 1.0))
-    pair = embedded_pair(model.embed(image), stored, model, CONFIG)
+    pair = embedded_pair(image, stored, model, CONFIG)
     shown = pair.similarity_map(points[0])
     best = shown.points_ras((shown.array == shown.array.amax()).nonzero().float())[0]
     assert float((best - transform.apply(turn, points[:1])[0]).norm()) < 4
+
+
+def test_points_that_the_other_image_does_not_show_are_absent(model, image):
+    cut = image.array.clone()
+    cut[:32] = 0
+    half = image.replaced(cut)
+    kji = torch.rand(40, 3, generator=torch.Generator().manual_seed(3)) * 40 + 12
+    found = find_landmarks(image, half, image.points_ras(kji), model)
+    absent = torch.tensor([word == "absent" for word in found.found])
+    gone, there = kji[:, 0] < 28, kji[:, 0] > 36
+    assert absent[gone].float().mean() > 0.9
+    assert absent[there].float().mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("score", "spread_mm", "settled", "empty", "expected"),
+    [
+        (0.9, 0.5, True, False, "good"),
+        (0.65, 0.5, True, False, "check"),
+        (0.9, 2.0, True, False, "check"),
+        (0.55, 0.5, True, False, "absent"),
+        (0.9, 4.5, True, False, "absent"),
+        (0.9, 0.5, False, False, "absent"),
+        (0.9, 0.5, True, True, "absent"),
+    ],
+)
+def test_one_word_for_each_point(score, spread_mm, settled, empty, expected):
+    assert word(score, spread_mm, settled, empty) == expected
