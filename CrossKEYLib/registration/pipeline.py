@@ -27,10 +27,11 @@ from ..models.patient import Model, describe_brain
 from ..models.universal import ULTRASOUND, UniversalModel
 from ..runtime.progress import silent
 from ..runtime.resources import resource
-from ..trust.assess import Tentative, Trust, assess
+from ..trust.assess import Trust, assess
 from ..trust.lc2 import lc2_margin
 from ..trust.mind_margin import mind_margin
 from ..trust.plausibility import check_pair
+from ..trust.tentative import Tentative
 from .candidate import Candidate, Pair, Target
 from .features import (
     EmbeddingFeatures,

@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..config import ConsensusConfig, EstimateConfig, TrustConfig
+from ..config import EstimateConfig, TrustConfig
 from ..errors import EstimationError
 from ..estimation import DescriptorScore, RigidResult, estimate_rigid, locate
-from ..estimation.consensus import strongest
 from ..estimation.ransac import MIN_INLIERS, independence
 from ..geometry.transform import Matrix, apply, perturbations_about, rms_displacement_mm
 from .confidence import ACCEPTED, REFUSED, TrustModel
+from .tentative import Tentative
 
 _BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
 _WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
@@ -93,39 +93,6 @@ class Trust:
     def accepted(self) -> bool:
         """Whether the transform may be used without a second look."""
         return self.verdict == ACCEPTED
-
-
-@dataclass(frozen=True, eq=False)
-class Tentative:
-    """The matches from which those that support each other were chosen.
-
-    Choosing finds agreement among wrong matches too, so whatever is compared with chance, or found
-    anew from a half, has to choose anew.
-
-    Attributes:
-        points_fixed, points_moving: ``[K, 3]`` RAS mm, paired row by row, best first.
-        scores: ``[K]`` of their descriptors.
-        config: how they are chosen; all are taken when missing.
-    """
-
-    points_fixed: torch.Tensor
-    points_moving: torch.Tensor
-    scores: torch.Tensor
-    config: ConsensusConfig | None
-
-    def chosen(
-        self, rows: torch.Tensor | None = None, points_moving: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both ends of the matches that support each other, among the rows that a bool ``[K]``
-        selects, or with other moving points ``[K, 3]``."""
-        moving = self.points_moving if points_moving is None else points_moving
-        ends, scores = (self.points_fixed, moving), self.scores
-        if rows is not None:
-            ends, scores = (ends[0][rows], ends[1][rows]), scores[rows]
-        if self.config is None:
-            return ends
-        kept = strongest(*ends, scores, self.config)
-        return ends[0][kept], ends[1][kept]
 
 
 def assess(
