@@ -19,22 +19,24 @@ from ..geometry.volume import Volume
 from ..landmarks.inverse_consistency import InverseConsistency, register_inverse_consistent
 from ..models.universal import UniversalModel
 from ..runtime.version import __version__
-from ..trust.confidence import ACCEPTED, DOUBTFUL, REFUSED
+from ..trust.confidence import DOUBTFUL, REFUSED
 
 # Chosen before for other uses of the same search: pairs that training keeps (docs/rounds.md), and
 # atlases whose labels are carried over (docs/landmarks.md).
-ACCEPTED_MM, DOUBTFUL_MM = 4.0, 6.0
+AGREED_MM = 4.0
+# In a phantom turned upside down both directions agreed on a wrong position.
+UNTESTED = "How far this method can be trusted was not tested on patients; look at the result."
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingRegistration:
-    """Outcome of one registration; false when it must not be used.
+    """Outcome of one registration; false, since a person has to look at it.
 
     Attributes:
         matrix: ``T_fixed_moving`` (4x4, RAS mm); None if nothing was found. A refused registration
             may hold one, for inspection only.
-        verdict: "accepted", "doubtful" or "refused".
-        reasons: sentences; none when accepted.
+        verdict: "doubtful", a person has to look at it, or "refused"; never accepted.
+        reasons: sentences.
         inverse_consistency_mm: mean distance between the forward and the inverted backward
             transform over what the moving image shows; None when one of them was not found.
         n_matches, n_inliers: of the forward registration's last pass.
@@ -56,7 +58,7 @@ class EmbeddingRegistration:
     model: str
 
     def __bool__(self) -> bool:
-        return self.verdict == ACCEPTED
+        return False
 
     def report(self) -> dict[str, Any]:
         """Plain values, under the keys of `result.Report` where they mean the same."""
@@ -125,10 +127,7 @@ def judged(found: InverseConsistency) -> tuple[str, list[str]]:
         return REFUSED, ["No position was found in which the two images agree."]
     if error is None:
         return REFUSED, ["The registration in the other direction found no position."]
-    if error <= ACCEPTED_MM:
-        return ACCEPTED, []
-    reason = (
-        f"The registrations in both directions lie {error:.1f} mm apart, at most "
-        f"{ACCEPTED_MM:.0f} mm is accepted."
-    )
-    return (DOUBTFUL if error <= DOUBTFUL_MM else REFUSED), [reason]
+    if error <= AGREED_MM:
+        return DOUBTFUL, [UNTESTED]
+    apart = f"The registrations in both directions lie {error:.1f} mm apart"
+    return REFUSED, [f"{apart}, more than {AGREED_MM:.0f} mm."]
