@@ -15,7 +15,6 @@ from ..geometry.volume import Volume
 from ..runtime.resources import resource
 
 BUNDLED = "Models/uae.pt"
-ULTRASOUND = "Models/uae-ultrasound.pt"  # knows ultrasound too
 ARCHITECTURE = "uae"
 
 

@@ -12,6 +12,7 @@ import torch
 
 from ..config import RegisterConfig
 from ..descriptors.dense import DenseEncoder
+from ..errors import InputError
 from ..estimation import DescriptorScore, RigidResult, locate
 from ..estimation.consensus import supported
 from ..estimation.feature_pair import aligned
@@ -24,9 +25,8 @@ from ..geometry.volume import Volume
 from ..keypoints.sampling import moving_points
 from ..models.described import Described
 from ..models.patient import Model, describe_brain
-from ..models.universal import ULTRASOUND, UniversalModel
+from ..models.universal import UniversalModel
 from ..runtime.progress import silent
-from ..runtime.resources import resource
 from ..trust.assess import Trust, assess
 from ..trust.lc2 import lc2_margin
 from ..trust.mind_margin import mind_margin
@@ -80,8 +80,8 @@ def register(
         fixed_mask: the brain of the MRI where above zero, on any grid; estimated when missing.
         moving_mask: the field of view of the iUS likewise; found in the image when missing.
         config: settings of every stage.
-        universal: embedding for the stages that ask for one; the bundled one that knows
-            ultrasound when missing.
+        universal: embedding that knows ultrasound, for the stages that ask for one; none is
+            bundled.
         seed: of everything random; equal input and seed differ by rounding alone (0.01 mm or so).
         progress: called with the name of each stage as it begins.
 
@@ -89,13 +89,17 @@ def register(
         The result with its verdict; also when refused.
 
     Raises:
-        InputError: a volume that cannot be what it is said to be, or settings beyond the model.
+        InputError: a volume that cannot be what it is said to be, settings beyond the model, or an
+            embedding that they need is missing.
         ModelError: the model belongs to another patient's MRI.
     """
     model, config = model or Model.load(), config or RegisterConfig()
     check_settings(config, model)
     if universal is None and wants_universal(config):
-        universal = UniversalModel.load(resource(ULTRASOUND)).to(moving.device)
+        raise InputError(
+            "refine 'uae' and gate_share below 1 need a universal embedding that knows ultrasound; "
+            "give one (docs/refinement.md says how it is made)"
+        )
     brain = None
     if fixed_mask is not None:
         masked(fixed, fixed_mask, "MRI")

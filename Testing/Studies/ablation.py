@@ -36,10 +36,9 @@ from CrossKEYLib.keypoints.sampling import moving_points
 from CrossKEYLib.landmarks.embedding_registration import register_embedded
 from CrossKEYLib.landmarks.places import places, vectors
 from CrossKEYLib.models.patient import Model
-from CrossKEYLib.models.universal import ULTRASOUND, UniversalModel
+from CrossKEYLib.models.universal import UniversalModel
 from CrossKEYLib.registration.features import EmbeddingFeatures, features_of
 from CrossKEYLib.registration.pipeline import register
-from CrossKEYLib.runtime.resources import resource
 
 GATE_SHARE = 0.25
 FINDERS = ("crosskey", "gated", "uae")
@@ -177,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--simulate", type=int, default=0, help="iUS simulated from each --mri")
     parser.add_argument("--mri", nargs="+", type=Path, default=[])
     parser.add_argument("--model", help="patch descriptor; the bundled one when missing")
-    parser.add_argument("--universal", help="embedding; the bundled one that knows ultrasound")
+    parser.add_argument("--universal", required=True, help="embedding that knows ultrasound")
     parser.add_argument("--levels", nargs="+", default=["10 / 10"], help="mm / degrees")
     parser.add_argument("--seeds", type=int, default=3, help="starts per level")
     parser.add_argument("--output", type=Path, required=True, help="JSON with every outcome")
@@ -186,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.case is not None:
         cases += real_cases(*find_case(args.case))
     model = Model.load(args.model)
-    universal = UniversalModel.load(args.universal or resource(ULTRASOUND))
+    universal = UniversalModel.load(args.universal)
     outcomes: list[dict[str, Any]] = []
     for seed in range(args.seeds):
         for level in args.levels:

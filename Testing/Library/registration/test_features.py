@@ -18,14 +18,13 @@ from CrossKEYLib.geometry.intensity import rescaled
 from CrossKEYLib.geometry.volume import Volume
 from CrossKEYLib.models.described import Described
 from CrossKEYLib.models.patient import Model
-from CrossKEYLib.models.universal import ULTRASOUND, UniversalModel
 from CrossKEYLib.registration.features import (
     EmbeddingFeatures,
     check_settings,
     features_of,
     wants_universal,
 )
-from CrossKEYLib.runtime.resources import resource
+from CrossKEYLib.registration.pipeline import register
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +99,9 @@ def test_features_that_are_not_at_hand_are_refused(image):
         features_of("crosskey", image, patches, None)
 
 
-def test_the_bundled_embedding_knows_ultrasound():
-    assert UniversalModel.load(resource(ULTRASOUND)).name == "uae-ultrasound"
+def test_settings_that_need_an_embedding_ask_for_one(image):
+    with pytest.raises(InputError, match="need a universal embedding that knows ultrasound"):
+        register(image, image, Model(small_encoder(), "small"), config=RegisterConfig(refine="uae"))
     assert wants_universal(RegisterConfig(refine="uae"))
     assert wants_universal(RegisterConfig(gate_share=0.5))
     assert not wants_universal(RegisterConfig(refine="crosskey"))
