@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from phantoms.known import known
 from phantoms.training import texture, weights_of
 from phantoms.universal import OffsetModel, brief_yaml
 
@@ -62,10 +63,11 @@ def test_what_belongs_together_is_registered_and_what_does_not_is_left_out(model
     patient = Patient("p", (IMAGE,), unregistered=(APART, STRANGER))
     right, wrong = register_patient(patient, model, CONFIG)
     assert right.kept
-    assert right.inverse_consistency_mm < 1.5
+    assert known(right.inverse_consistency_mm) < 1.5
     assert error_of(right.matrix) < 1.5
     assert not wrong.kept
-    assert wrong.inverse_consistency_mm > CONFIG.inverse_consistency_mm
+    off = wrong.inverse_consistency_mm
+    assert off is None or off > CONFIG.inverse_consistency_mm
 
 
 def test_a_round_learns_from_what_was_registered(monkeypatch, model):
