@@ -31,7 +31,7 @@ COARSEST = 16  # voxels of the input per cell of the coarsest level
 class DenseEncoder(nn.Module):
     """U-shaped encoder with features at stride 2.
 
-    Volumes given to it are scaled to [0, 1] (`volume.rescaled`), with 0 meaning empty.
+    Volumes given to it are scaled to [0, 1] (`intensity.rescaled`), with 0 meaning empty.
     """
 
     def __init__(self, config: DenseConfig | None = None) -> None:
@@ -131,7 +131,7 @@ class DenseEncoder(nn.Module):
         return Grid.around(around, self.config.spacing_mm, self.config.context_mm, axes, lattice_mm)
 
     def _map(self, volume: Volume, grid: Grid, modality: str) -> FeatureMap:
-        seen = volume.resample(grid)  # not in half precision: coordinates do not stand it
+        seen = volume.resample(grid)  # outside autocast: half precision would round coordinates
         with torch.autocast(volume.device.type, torch.bfloat16, enabled=not self.training):
             (features,) = self.maps([seen], modality)
         return features

@@ -59,7 +59,7 @@ class ResNetDescriptor(nn.Module):
         """Descriptors of points in a volume.
 
         Args:
-            volume: intensities clipped as by ``volume.rescaled``, on the network's device.
+            volume: intensities clipped as by ``intensity.rescaled``, on the network's device.
             points: ``[N, 3]`` RAS mm.
             rotations: ``[N, 3, 3]`` or ``[3, 3]``, orientation of each patch; columns in RAS.
             modality: "mri" or "ius"; one network serves both, so it makes no difference here.

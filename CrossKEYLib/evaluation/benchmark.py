@@ -62,8 +62,8 @@ def plan(
 ) -> list[Trial]:
     """All trials, one seed after the other, so that a run cut short is fair to every method.
 
-    Peers have no say in whether a pair belongs together, so foreign pairs are for us alone, once
-    each with a seed of its own.
+    Peers do not decide whether a pair belongs together. Foreign pairs are therefore registered by
+    our method only, once each, with a seed of its own.
     """
     own = [case for case in cases if case.kind != FOREIGN]
     trials = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from ..registration.result import Evidence
+from ..registration.result import TrustFigures
 
 
 class Trialled(TypedDict):
@@ -51,7 +51,7 @@ class _Judged(Trialled):
     n_matches: int
     n_inliers: int
     n_reported_matches: int
-    trust: Evidence
+    trust: TrustFigures
     device: str
     model: str
     version: str

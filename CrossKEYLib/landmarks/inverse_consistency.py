@@ -50,7 +50,7 @@ def register_inverse_consistent(
     transform_kind: Literal["rigid", "affine"] = "rigid",
     seed: int = 0,
 ) -> InverseConsistency:
-    """`landmarks.register_embedded`, and from what it found back again.
+    """`register_embedded` forward, and backward from where the image was laid.
 
     Raises:
         InputError: an image is constant.

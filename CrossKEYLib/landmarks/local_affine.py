@@ -17,7 +17,7 @@ def local_affine(
     weights: torch.Tensor,
     config: FitConfig,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Predict each query from its own weighted pairs; outliers among them lose their say.
+    """Predict each query from its own weighted pairs. Outliers among the pairs get small weights.
 
     Args:
         queries: ``[N, 3]``; here, there: ``[N, S, 3]`` pairs; weights: ``[N, S]``.

@@ -114,7 +114,7 @@ class Model:
         """Describe RAS ``points [N, 3]`` of a volume scaled to [0, 1].
 
         Args:
-            volume: see `volume.rescaled`.
+            volume: see `intensity.rescaled`.
             points: RAS mm.
             modality: "mri" or "ius".
             rotation: 3x3, columns = the axes (in RAS) along which the network looks.

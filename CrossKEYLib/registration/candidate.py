@@ -47,7 +47,7 @@ class Pair:
         target: the MRI.
         raw: iUS with its intensities as given, zero outside its field of view.
         ius: the same with its tones evened out, which is what gets described.
-        points: ``[N, 3]`` RAS mm, of the iUS, in an order in which the first few do for all.
+        points: ``[N, 3]`` RAS mm, of the iUS, ordered so that the first ones cover the whole image.
         prior: a start.
     """
 
@@ -91,7 +91,7 @@ class Candidate:
     @cached_property
     def score(self) -> float:
         """How well the descriptors agree at the transform, or how many matches do where there is no
-        ``evidence``; minus infinity without a transform."""
+        descriptor score; minus infinity without a transform."""
         matrix = self.result.matrix
         if matrix is None:
             return -np.inf

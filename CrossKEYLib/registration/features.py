@@ -1,8 +1,8 @@
 """What dense features add to a registration: a gate for its matches, and a last refinement.
 
-The universal embedding (`universal.py`) knows roughly where in the head a place lies, which a small
-patch does not say: matches that it finds absurd can be left out. And the fine features of either
-network can be aligned directly (`estimation/feature_metric.py`) once the images lie nearly right.
+The universal embedding (`models/universal.py`) knows roughly where in the head a place lies, which
+a small patch does not show. Matches that it contradicts can be left out. The fine features of
+either network can be aligned directly (`estimation/feature_metric.py`) near the right transform.
 """
 
 from __future__ import annotations

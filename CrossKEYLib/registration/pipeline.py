@@ -70,7 +70,7 @@ def register(
     (`keypoint_matching`), in one orientation. With any other model both images are described in the
     MRI's axes. Where the first pass does not stand out, or its candidate is not accepted, and no
     start was given, a coarse search tries all orientations (`search`). A found
-    transform is improved by describing the iUS once more as it lies then.
+    transform is improved by describing the iUS once more in its new orientation.
 
     Args:
         fixed: MRI, whole or cropped, with skull or without.
@@ -89,8 +89,8 @@ def register(
         The result with its verdict; also when refused.
 
     Raises:
-        InputError: a volume that cannot be what it is said to be, settings beyond the model, or an
-            embedding that they need is missing.
+        InputError: a volume is implausible as MRI or ultrasound, the model does not support the
+            settings, or an embedding that they need is missing.
         ModelError: the model belongs to another patient's MRI.
     """
     model, config = model or Model.load(), config or RegisterConfig()
@@ -242,12 +242,11 @@ class _Pipeline:
         return moving, matches
 
     def _finished(self, candidate: Candidate) -> Candidate:
-        """Dense features have the last word on the transform, and the matches are made once more
-        under it."""
+        """The transform refined by dense features, and the matches computed again under it."""
         return self._as_laid(self._refined(candidate))
 
     def _refined(self, candidate: Candidate) -> Candidate:
-        """With the transform that dense features agree on, where they do so better."""
+        """The transform refined by dense features, where they agree better under it."""
         matrix, config, pair = candidate.result.matrix, self.config, candidate.pair
         if config.refine == "none" or matrix is None:
             return candidate

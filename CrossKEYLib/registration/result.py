@@ -14,7 +14,7 @@ from ..runtime.version import __version__
 from ..trust.assess import Trust
 
 
-class Evidence(TypedDict):
+class TrustFigures(TypedDict):
     """Numbers behind a verdict, see `Trust`; None where one could not be determined."""
 
     independent_inliers: float | None
@@ -53,7 +53,7 @@ class Report(TypedDict):
     n_inliers: int
     n_reported_matches: int
     inlier_rms_mm: float | None
-    trust: Evidence
+    trust: TrustFigures
     seconds: dict[str, float]
     device: str
     model: str
@@ -109,7 +109,9 @@ class Registration:
         """Plain values."""
         trust = self.trust
         figures = asdict(trust)
-        evidence = cast("Evidence", {name: figures[name] for name in Evidence.__annotations__})
+        evidence = cast(
+            "TrustFigures", {name: figures[name] for name in TrustFigures.__annotations__}
+        )
         return {
             "verdict": trust.verdict,
             "accepted": trust.accepted,

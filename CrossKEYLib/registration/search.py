@@ -1,6 +1,6 @@
-"""Poses of the iUS that are worth a closer look, from all orientations.
+"""Search over all orientations for the most promising poses of the iUS.
 
-The encoder bears a turned iUS only up to some 50 degrees, so the iUS is described in orientations
+The encoder tolerates rotations of up to about 50 degrees, so the iUS is described in orientations
 that lie close enough to any other. Describing all of it in each would take longer than the rest of
 the registration. Here a ball around most of its salient points is described, both images shrunk:
 the same network then sees more anatomy around each point in a fraction of the voxels. That is too

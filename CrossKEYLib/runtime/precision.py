@@ -11,11 +11,11 @@ import torch
 
 @contextmanager
 def short_products() -> Generator[None, None, None]:
-    """Within, matrix products of float32 may round their factors: to bfloat16 where the processor
-    has units for it, to TF32 on a GPU. That is several times faster.
+    """Inside the block, matrix products of float32 may round their factors: to bfloat16 where the
+    processor has units for it, to TF32 on a GPU. That is several times faster.
 
-    For similarities of descriptors alone, which are then off by 0.0003 (standard deviation);
-    sums are still made in float32. Coordinates do not stand it.
+    Use it for similarities of descriptors only. Their error is then 0.0003 (standard deviation);
+    sums are still computed in float32. Coordinates would lose millimetres.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if _has_bfloat16_units() else "high")

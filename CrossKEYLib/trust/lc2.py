@@ -3,7 +3,7 @@
 Fuerst, Wein, Müller, Navab, Medical Image Analysis 18(8), 2014: in every small patch the iUS is
 fitted by ``a + b p + c g``, with p the intensity of the MRI and g its gradient magnitude. Tissue
 may be bright or dark in either image, patch by patch; where other tissue was laid, no such fit
-holds. `structure.py` asks for borders, this for what lies between them.
+holds. `mind_margin.py` compares borders of tissue, this module what lies between them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Does the structure of both images coincide, rather than a few mm beside?
 
-The last question to a registration, asked of the images themselves and not of what was learned:
-self-similarities (MIND-SSC, `descriptors/mind.py`) of tissue that belongs together agree best where
-it lies on itself, and less a few mm away in any direction. Where other tissue was laid, or the
-right one beside its place, some direction is as good or better. Matches that err together cannot
-bring that about.
+This check uses the images themselves and nothing that was learned. Self-similarities (MIND-SSC,
+`descriptors/mind.py`) of the same tissue agree best at the true position, and less a few mm away in
+any direction. If the ultrasound lies on other tissue, or beside its true position, some direction
+is as good or better. Matches that share one error cannot produce such a maximum.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ _SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
 def mind_margin(mri: Volume, seen: FeaturePair, fit: FeatureFit, matrix: Matrix) -> float | None:
     """By how much features agree better at a transform than `SHIFT_MM` beside it.
 
-    Their own optimum stands for the transform where it lies within `NEAR_MM`: refinement takes it
-    only when that is proven to be better, and half a mm beside the lead has fallen already.
+    If the optimum of the features lies within `NEAR_MM` of the transform, the margin is measured
+    there. Refinement accepts that optimum only with evidence, and 0.5 mm off it the margin is less.
 
     Args:
         mri: zero where it shows nothing.
-        seen: `refinement.SelfSimilarities` of both, as a transform near ``matrix`` lays them.
+        seen: `features.SelfSimilarities` of both, computed at a transform near ``matrix``.
         fit: of these features, from ``matrix`` or before it.
         matrix: ``T_fixed_moving``, 4x4, RAS mm.
 

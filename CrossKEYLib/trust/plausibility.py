@@ -1,4 +1,4 @@
-"""Are the two images what they are said to be? Only what is beyond doubt is refused.
+"""Checks that the two images can be an MRI and an ultrasound. Only clear cases are refused.
 
 No probe sweeps more than a part of one hemisphere, so an "ultrasound" of the size of a brain is
 an MRI. A crop of an MRI is as small as an iUS, but it fills its box and is free of speckle,
@@ -50,8 +50,8 @@ def check_pair(fixed: Volume, moving: Volume) -> None:
     shown = filled_ml(ius, SHOWN)
     if shown > LARGEST_IUS_ML:
         raise InputError(
-            f"the image given as ultrasound covers {shown:.0f} ml, which no probe does (at most "
-            f"{LARGEST_IUS_ML:g} ml): it looks like an MRI; {SWAP}"
+            f"the image given as ultrasound covers {shown:.0f} ml, more than any probe does "
+            f"(at most {LARGEST_IUS_ML:g} ml): it looks like an MRI; {SWAP}"
         )
     # The MRI of a good pair is seldom small, so the search for speckle is seldom paid for.
     if filled_share(ius) > FULL_BOX:

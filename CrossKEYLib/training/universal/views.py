@@ -242,7 +242,7 @@ def cut(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def changed(image: torch.Tensor, generator: torch.Generator, severity: float = 1.0) -> torch.Tensor:
     """Other intensities, same anatomy: random curve (falling, or not even monotone, in part),
-    bias field, blur, thick slices, noise, filling outside; empty voxels are kept empty else."""
+    bias field, blur, thick slices, noise, filling outside; other empty voxels stay empty."""
     filled = image > 0
     place = image.clamp(0, 1) * KNOTS
     left = place.long().clamp_max(KNOTS - 1)

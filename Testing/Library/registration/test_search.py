@@ -47,9 +47,9 @@ def searched() -> tuple[OrientationSearch, transform.Matrix]:
     turn = Rotation.from_euler("xyz", [100, 15, 80], degrees=True).as_matrix()
     off = transform.about(ius.centre_ras, turn, np.array([10.0, -20.0, 5.0]))
     moved, generator = ius.moved(off), torch.Generator().manual_seed(0)
-    toned = gamma_normalised(moved)
-    points = moving_points(toned, 4000, generator)
-    pair = Pair(Target.of(mri, described), moved, toned, points, None).thinned(40000, 4000)
+    even = gamma_normalised(moved)
+    points = moving_points(even, 4000, generator)
+    pair = Pair(Target.of(mri, described), moved, even, points, None).thinned(40000, 4000)
     assert isinstance(model.encoder, DenseEncoder)
     config = replace(SearchConfig(), keep=3)
     return OrientationSearch(model.encoder, pair, config, EstimateConfig(), generator), off
