@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ..geometry.filters import patch_means
+
 _SIX = ((0, 0, -1), (0, 0, 1), (0, -1, 0), (0, 1, 0), (-1, 0, 0), (1, 0, 0))
 
 
@@ -36,7 +38,7 @@ def self_similarity(
     # other, since one volume fits into a processor's cache and twelve do not.
     distance = torch.stack(
         [
-            _patch_means((around[m] - around[n]).square_(), 2 * radius_voxels + 1)
+            patch_means((around[m] - around[n]).square_(), 2 * radius_voxels + 1)
             for m in range(6)
             for n in range(m + 1, 6)
             if m // 2 != n // 2
@@ -47,14 +49,3 @@ def self_similarity(
     typical = float(variance.mean())
     variance = variance.clamp(1e-3 * typical, 1e3 * typical).clamp_min_(1e-12)
     return distance.div_(variance).neg_().exp_()
-
-
-def _patch_means(values: torch.Tensor, size: int) -> torch.Tensor:
-    """Mean over each cube of ``size`` voxels that lies wholly in ``values [K, J, I]``."""
-    for axis in range(3):
-        length = values.shape[axis] - size + 1
-        total = values.narrow(axis, 0, length).clone()
-        for n in range(1, size):
-            total += values.narrow(axis, n, length)
-        values = total
-    return values.div_(size**3)

@@ -31,20 +31,24 @@ def sample_channels(
 
 def box_mean(x: torch.Tensor, size: int, stride: int = 1) -> torch.Tensor:
     """Mean over cubes of ``size`` voxels (odd), zeros beyond the border: ``[C, K, J, I]``, every
+    ``stride`` voxels."""
+    return patch_means(F.pad(x, (size // 2,) * 6), size, stride)
+
+
+def patch_means(x: torch.Tensor, size: int, stride: int = 1) -> torch.Tensor:
+    """Mean over each cube of ``size`` voxels that lies wholly in ``[..., K, J, I]``, every
     ``stride`` voxels. Shifted sums along one axis after the other: on a CPU several times as fast
     as pooling."""
-    for axis in (1, 2, 3):
-        length = x.shape[axis]
-        ends = [0, 0] * (3 - axis) + [size // 2] * 2
-        padded = F.pad(x, ends)
-        parts = (padded.narrow(axis, n, length) for n in range(size))
+    for axis in (-3, -2, -1):
+        length = x.shape[axis] - size + 1
+        parts = (x.narrow(axis, n, length) for n in range(size))
         if stride > 1:
-            kept = (slice(None),) * axis + (slice(None, None, stride),)
+            kept = (..., slice(None, None, stride), *(slice(None),) * (-1 - axis))
             parts = (part[kept] for part in parts)
         total = next(parts).clone()
         for part in parts:
             total += part
-        x = total / size
+        x = total.div_(size)
     return x
 
 
