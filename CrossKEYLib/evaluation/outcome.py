@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from ..registration.result import TrustFigures
+from ..registration.result import Judged
 
 
 class Trialled(TypedDict):
@@ -40,24 +40,7 @@ class PeerOutcome(Trialled, total=False):
     failure: str
 
 
-class _Judged(Trialled):
-    verdict: str
-    accepted: bool
-    reasons: list[str]
-    confidence: float
-    predicted_tre_mm: float | None
-    n_keypoints_mri: int
-    n_keypoints_ius: int
-    n_matches: int
-    n_inliers: int
-    n_reported_matches: int
-    trust: TrustFigures
-    device: str
-    model: str
-    version: str
-
-
-class OwnOutcome(_Judged, total=False):
+class OwnOutcome(Trialled, Judged, total=False):
     """Of our own method: what its report says, and, where the truth is known, how many matches are
     right."""
 

@@ -33,8 +33,8 @@ class TrustFigures(TypedDict):
     confidence: float
 
 
-class Report(TypedDict):
-    """Plain values of one registration, as ``--report`` writes them.
+class Judged(TypedDict):
+    """What a report and an outcome of the benchmark both tell of one registration.
 
     ``n_matches`` and ``n_inliers`` count all matches that the estimation used;
     ``n_reported_matches`` counts the best of them, which pictures, scenes and the panel show.
@@ -45,19 +45,24 @@ class Report(TypedDict):
     accepted: bool
     reasons: list[str]
     confidence: float
-    matrix_ras: list[list[float]] | None
     predicted_tre_mm: float | None
     n_keypoints_mri: int
     n_keypoints_ius: int
     n_matches: int
     n_inliers: int
     n_reported_matches: int
-    inlier_rms_mm: float | None
     trust: TrustFigures
-    seconds: dict[str, float]
     device: str
     model: str
     version: str
+
+
+class Report(Judged):
+    """Plain values of one registration, as ``--report`` writes them."""
+
+    matrix_ras: list[list[float]] | None
+    inlier_rms_mm: float | None
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
