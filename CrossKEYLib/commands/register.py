@@ -108,8 +108,6 @@ def register(
     from ..formats.transforms import read_transform
     from ..formats.volumes import read_mask, read_volume
     from ..models.patient import Model
-    from ..models.universal import UniversalModel
-    from ..registration.by_embedding import register_by_embedding
     from ..registration.pipeline import register as run
     from ..runtime.progress import display
     from ..trust.confidence import DOUBTFUL
@@ -133,6 +131,9 @@ def register(
         )
         result: Registration | EmbeddingRegistration
         if method is Method.embedding:
+            from ..models.universal import UniversalModel
+            from ..registration.by_embedding import register_by_embedding
+
             known = UniversalModel.load(model).to(place)
             result = register_by_embedding(
                 fixed, moving, known, transform=transform.value, seed=seed, progress=shown.stage
