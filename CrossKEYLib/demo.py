@@ -107,7 +107,7 @@ def _write(
     if result and result.matrix is not None:
         scene = files_of(output)
         staged = [stage(path) for path in scene]
-        fixed, moving, kept = result.reported_points()
+        fixed, moving, kept = result.drawn_points()
         write_scene(staged[0].parent, mri, ius, result.matrix, fixed[kept], moving[kept])
         files += scene
     return files

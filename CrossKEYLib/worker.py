@@ -241,15 +241,16 @@ def _stamp(path: str) -> str:
 
 
 def _matches(result: Registration) -> dict[str, list[Any]]:
-    """The best matches: points (RAS mm, each image's own world), score, residual (mm), inlier."""
-    fixed, moving, inliers = result.reported_points()
+    """Matches to show: points (RAS mm, each image's own world), score, residual (mm), inlier."""
+    rows = result.drawn()
+    fixed, moving, inliers = result.drawn_points()
     residuals: list[float] = []
     if result.matrix is not None:
         residuals = target_errors(result.matrix, fixed, moving).tolist()
     return {
         "mri": fixed.tolist(),
         "ius": moving.tolist(),
-        "score": result.matches.scores[: result.n_reported].tolist(),
+        "score": result.matches.scores[rows].tolist(),
         "residual_mm": residuals,
         "inlier": inliers.tolist(),
     }

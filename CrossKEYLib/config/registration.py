@@ -141,7 +141,7 @@ class RegisterConfig(Settings):
     estimate: EstimateConfig = EstimateConfig()
     trust: TrustConfig = TrustConfig()
     moving_points: Count = 8000
-    reported_matches: Count = 500  # best ones, of those that were used, in the result
+    reported_matches: Count = 500  # best ones, of those that were used; as many are drawn
     capture_radius_mm: Positive = 40.0  # around a given start
     coarse_points_fixed: Count = 40000  # of the MRI at most, in the pass that finds the orientation
     coarse_points_moving: Count = 2000  # of the iUS, likewise

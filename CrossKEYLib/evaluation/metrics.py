@@ -13,7 +13,7 @@ CLOSE_MM = 5.0  # a match nearer to the truth than this is right (CrossKEY paper
 
 def matching_precision(result: Registration, truth: Matrix) -> float:
     """Share of the reported matches whose ends lie within 5 mm of each other under ``truth``."""
-    fixed, moving, _ = result.reported_points()
+    fixed, moving = result.reported_points()
     if len(fixed) == 0:
         return 0.0
     return float(_correct(truth, fixed, moving).double().mean())

@@ -25,7 +25,7 @@ def of_registration(
     """
     pair, matrix = (fixed, moving), result.matrix
     points = (result.fixed.points, result.moving.points)
-    matched = result.reported_points()
+    matched = result.drawn_points()
     drawn = {
         "matches.png": matches(*pair, matrix, *matched),
         "matches_3d.png": matches_3d(*pair, matrix, *matched),

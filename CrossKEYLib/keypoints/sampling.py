@@ -67,6 +67,24 @@ def interior_points(
     return Volume(filled, grid.ijk_to_ras).points_ras(places[kept.long()].float())
 
 
+def spread_first(points: torch.Tensor, most: int) -> torch.Tensor:
+    """Rows of at most ``most`` points, each as far as can be from those before it, so that any
+    number of the first ones is spread over all (farthest point sampling: Eldar et al., IEEE
+    Transactions on Image Processing 6(9), 1997). The first is row 0.
+
+    Args:
+        points: ``[N, D]``.
+        most: how many.
+    """
+    rows: list[int] = []
+    nearest = torch.full((len(points),), torch.inf, device=points.device)
+    for _ in range(min(most, len(points))):
+        rows.append(int(nearest.argmax()))
+        nearest = nearest.minimum((points - points[rows[-1]]).norm(dim=1))
+        nearest[rows[-1]] = -1  # never twice, where points coincide
+    return torch.tensor(rows, dtype=torch.long, device=points.device)
+
+
 def _local_mean(ius: Volume, filled: torch.Tensor, sigma_mm: float) -> torch.Tensor:
     """Gaussian mean over the field of view alone, or its rim would stand out everywhere."""
     sigmas = [sigma_mm / float(s) for s in ius.spacing_mm[::-1]]

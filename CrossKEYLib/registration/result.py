@@ -9,6 +9,7 @@ import torch
 
 from ..estimation.matching import Matches
 from ..geometry.transform import Matrix
+from ..keypoints.sampling import spread_first
 from ..models.described import Described
 from ..runtime.version import __version__
 from ..trust.assess import Trust
@@ -37,7 +38,8 @@ class Judged(TypedDict):
     """What a report and an outcome of the benchmark both tell of one registration.
 
     ``n_matches`` and ``n_inliers`` count all matches that the estimation used;
-    ``n_reported_matches`` counts the best of them, which pictures, scenes and the panel show.
+    ``n_reported_matches`` counts the best of them, of which matching precision tells, and is how
+    many pictures, scenes and the panel show.
     ``n_keypoints_mri`` and ``n_keypoints_ius`` count described points.
     """
 
@@ -76,7 +78,7 @@ class Registration:
         fixed, moving: described points of MRI and iUS.
         matches: ``[K]`` rows (fixed, moving) that the estimation used, best first.
         inliers: ``[K]`` bool over them.
-        n_reported: how many of the best matches pictures, scenes and the panel show.
+        n_reported: how many of the best matches are reported, and how many matches are drawn.
         seconds: per stage and "total".
         device: that computed.
         model: name of the model.
@@ -103,12 +105,31 @@ class Registration:
             self.moving.points[self.matches.indices[:, 1]],
         )
 
-    def reported_points(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The best matches: ``[R, 3]`` RAS mm in the MRI, ``[R, 3]`` in the iUS, and ``[R]`` bool,
-        whether they are inliers."""
+    def reported_points(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best matches: ``[R, 3]`` RAS mm in the MRI, and in the iUS."""
         fixed, moving = self.matched_points()
-        best = slice(self.n_reported)
-        return fixed[best], moving[best], self.inliers[best]
+        return fixed[: self.n_reported], moving[: self.n_reported]
+
+    def drawn(self) -> torch.Tensor:
+        """Rows of the matches that pictures, scenes and the panel show: spread evenly over the iUS,
+        since the best ones alone lie close together. Inliers and the others are drawn in their
+        proportion; so is any number of the first rows."""
+        moving = self.matched_points()[1]
+        rows, turns = [], []
+        for kind in (self.inliers, ~self.inliers):
+            members = kind.nonzero()[:, 0]
+            share = len(members) / max(len(kind), 1)
+            chosen = members[spread_first(moving[members], round(share * self.n_reported))]
+            rows.append(chosen)
+            turns.append((torch.arange(len(chosen), device=kind.device) + 0.5) / max(share, 1e-9))
+        return torch.cat(rows)[torch.cat(turns).argsort(stable=True)][: self.n_reported]
+
+    def drawn_points(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of the `drawn` matches: ``[R, 3]`` RAS mm in the MRI, ``[R, 3]`` in the iUS, and ``[R]``
+        bool, whether they are inliers."""
+        fixed, moving = self.matched_points()
+        rows = self.drawn()
+        return fixed[rows], moving[rows], self.inliers[rows]
 
     def report(self) -> Report:
         """Plain values."""

@@ -26,7 +26,7 @@ def show(
 ) -> None:
     """Lay a copy of the ultrasound as the result says, and keep what Apply needs."""
     remove(parameters)
-    best = result_nodes.best_matches(matches)
+    best = result_nodes.shown_matches(matches)
     kept = {name: values.tolist() for name, values in best.items()}
     parameters.pending = json.dumps({"matrix": result["matrix_ras"], "matches": kept})
     kind = "vtkMRMLScalarVolumeNode"

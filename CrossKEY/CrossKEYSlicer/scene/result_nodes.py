@@ -14,7 +14,7 @@ from ..parameters import CrossKEYParameters
 from ..problem import Problem
 from . import chain
 
-SHOWN = 300  # best matches; thousands of markups would slow Slicer down and hide the image
+SHOWN = 300  # matches; thousands of markups would slow Slicer down and hide the image
 FOLDER = "CrossKEY"
 POINT_SETS = {  # name, colour (red, green, blue), diameter in mm
     "mriKeypoints": (_("MRI keypoints"), (0.21, 0.77, 0.94), 1.5),
@@ -27,16 +27,17 @@ RESIDUAL_RANGE = (0.0, 5.0)  # mm, over the colours of the lines
 RESIDUAL_COLOURS = "vtkMRMLColorTableNodeWarm1"  # yellow to red
 
 
-def best_matches(matches: dict[str, list]) -> dict[str, np.ndarray]:
-    """The best by score, best first; one entry per list of the worker's answer."""
-    score = np.asarray(matches["score"], float)
-    chosen = np.argsort(-score, kind="stable")[:SHOWN]
+def shown_matches(matches: dict[str, list]) -> dict[str, np.ndarray]:
+    """The first of the worker's answer, of which any number is spread evenly over the ultrasound;
+    best first, one entry per list of the answer."""
+    score = np.asarray(matches["score"], float)[:SHOWN]
+    chosen = np.argsort(-score, kind="stable")
     return {name: np.asarray(values)[chosen] for name, values in matches.items()}
 
 
 def show_matches(parameters: CrossKEYParameters, matches: dict[str, list]) -> None:
     """Fill markups, table and lines from the worker's ``matches``."""
-    best = best_matches(matches)
+    best = shown_matches(matches)
     inlier = best["inlier"].astype(bool)
     mri, ius = best["mri"].reshape(-1, 3), best["ius"].reshape(-1, 3)
     _fill_points(parameters, "mriKeypoints", mri)

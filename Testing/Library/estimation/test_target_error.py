@@ -75,6 +75,36 @@ def test_precision_is_of_the_reported_matches_and_the_score_of_all():
     assert matching_score(best, np.eye(4)) == 2 / 4  # two right matches, four described points
 
 
+def test_drawn_matches_spread_over_the_ultrasound():
+    """The best matches lie in one corner; those drawn reach everywhere, in the proportion of
+    inliers to others, and so does the first half of them."""
+    g = torch.Generator().manual_seed(0)
+    clustered = 8 * torch.rand(600, 3, generator=g)
+    everywhere = 60 * torch.rand(600, 3, generator=g)
+    moving = torch.cat([clustered, everywhere])  # best first
+    count = len(moving)
+    found = result_with(moving, moving, [[n, n] for n in range(count)])
+    inliers = torch.arange(count) % 4 != 0
+    found = replace(found, n_reported=200, inliers=inliers)
+    rows = found.drawn()
+    assert len(rows) == len(rows.unique()) == 200
+    cubes = [len(set(map(tuple, (moving[r] // 20).long().tolist()))) for r in (rows, rows[:100])]
+    assert cubes == [27, 27]
+    assert len(set(map(tuple, (found.reported_points()[1] // 20).long().tolist()))) == 1
+    for some in (rows, rows[:100]):
+        assert float(inliers[some].float().mean()) == pytest.approx(0.75, abs=0.02)
+    _, drawn, kinds = found.drawn_points()
+    assert torch.equal(drawn, moving[rows])
+    assert torch.equal(kinds, inliers[rows])
+
+
+def test_all_matches_are_drawn_where_they_are_few():
+    few = torch.zeros(3, 3)  # in one place
+    found = result_with(few, few, [[0, 0], [1, 1], [2, 2]])
+    assert sorted(replace(found, n_reported=500).drawn().tolist()) == [0, 1, 2]
+    assert result_with(few, few, []).drawn().tolist() == []
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_starts_have_the_size_of_their_level(level):
     shift_mm, turn_deg = LEVELS[level]
