@@ -46,6 +46,40 @@ def test_enhanced_mr_lies_where_simpleitk_puts_it(tmp_path):
         np.testing.assert_allclose((matrix @ [*index, 1])[:3], [-x, -y, z], **CLOSE)
 
 
+# (row, column, frame as stored) of a sample, and where it lies, LPS mm
+PLACES = {
+    (0, 0, 0): (7.6, 21.8, 30.0),
+    (0, 9, 0): (8.95, 23.6, 30.0),
+    (8, 0, 0): (7.6, 21.8, 26.8),
+    (0, 0, 1): (10.0, 20.0, 30.0),
+    (5, 4, 7): (3.4, 26.2, 28.0),
+}
+
+
+def test_an_ultrasound_volume_lies_where_the_standard_puts_it(tmp_path):
+    """The places above were worked out by hand from DICOM PS3.3, equation C.7.6.2.1-1: Image
+    Position + column index * spacing of columns * first cosine + row index * spacing of rows *
+    second cosine. highdicom 0.28.2 does not read the groups of ultrasound; for this file with its
+    groups under the names of their twins for patients (Plane Position, Plane Orientation) it gives
+    the same places, to 1e-6 mm."""
+    samples = np.arange(8 * 9 * 10).reshape(8, 9, 10)
+    header = write_frames(tmp_path / "v.dcm", samples, np.eye(4), ENHANCED_US)
+    shared = header.SharedFunctionalGroupsSequence[0]
+    with_group(shared, "PixelMeasuresSequence", PixelSpacing=[0.4, 0.25])  # of rows, of columns
+    cosines = [0.6, 0.8, 0.0, 0.0, 0.0, -1.0]
+    with_group(shared, "PlaneOrientationVolumeSequence", ImageOrientationVolume=cosines)
+    frames = header.PerFrameFunctionalGroupsSequence
+    for frame, step in zip(frames, (2, 0, 1, 7, 4, 3, 5, 6), strict=True):
+        place = [10.0 - 1.2 * step, 20.0 + 0.9 * step, 30.0]
+        with_group(frame, "PlanePositionVolumeSequence", ImagePositionVolume=place)
+    header.save_as(tmp_path / "v.dcm")
+    volume = read_volume(tmp_path / "v.dcm")
+    for (row, column, frame), place in PLACES.items():
+        (found,) = (volume.array == int(samples[frame, row, column])).nonzero().tolist()
+        ras = volume.ijk_to_ras @ [*found[::-1], 1]
+        np.testing.assert_allclose((LPS_RAS @ ras)[:3], place, **CLOSE)
+
+
 def test_a_file_without_extension_is_known_by_its_content(tmp_path):
     write_frames(tmp_path / "IM0001", SAMPLES, LPS)
     np.testing.assert_array_equal(read_volume(tmp_path / "IM0001").array, SAMPLES)
