@@ -242,7 +242,7 @@ def _stamp(path: str) -> str:
 
 def _matches(result: Registration) -> dict[str, list[Any]]:
     """Matches to show: points (RAS mm, each image's own world), score, residual (mm), inlier."""
-    rows = result.drawn()
+    scores = result.drawn()[0].scores
     fixed, moving, inliers = result.drawn_points()
     residuals: list[float] = []
     if result.matrix is not None:
@@ -250,7 +250,7 @@ def _matches(result: Registration) -> dict[str, list[Any]]:
     return {
         "mri": fixed.tolist(),
         "ius": moving.tolist(),
-        "score": result.matches.scores[rows].tolist(),
+        "score": scores.tolist(),
         "residual_mm": residuals,
         "inlier": inliers.tolist(),
     }

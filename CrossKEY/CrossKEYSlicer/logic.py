@@ -23,21 +23,18 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import words
-from .landmarks import landmark_results, landmark_search, similarity, target_error
-from .landmarks.landmark_results import Found
+from .landmarks import landmark_results, target_error
 from .parameters import CrossKEYParameters
 from .problem import Cancelled, Problem
-from .scene import applied, chain, masks, preview, report, standing, training_nodes, views, volumes
-from .work import model_store, sequence
+from .scene import applied, preview, report, views, volumes
+from .work import sequence
 from .work.follow import ResultFollower
-from .work.job import Job, new_job
+from .work.jobs import Jobs
 from .work.process import WorkerProcess
-from .work.runner import JobRunner
 from .work.sequence import SequenceResults
 
-# Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
 OVERLAP = 0.5  # share of the ultrasound's box in the MRI's, from which navigation is believed
+# Ends of many changes at once: closing, loading and restoring are batches, undoing is none.
 SCENE_CHANGED = ("EndBatchProcessEvent", "EndUndoEvent", "EndRedoEvent")
 
 
@@ -53,7 +50,7 @@ def weakly(method: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner):
+class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, Jobs):
     """Registration, preparation, landmarks and what goes with them.
 
     Choices and results live in the scene's parameter node, so two logics of one scene share them.
@@ -65,7 +62,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
     def __init__(self, worker: WorkerProcess | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         VTKObservationMixin.__init__(self)
-        JobRunner.__init__(self, worker)
+        Jobs.__init__(self, worker)
         self._parameters: CrossKEYParameters | None = None
         self._follower = ResultFollower()
         scene = slicer.mrmlScene
@@ -239,101 +236,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         correction = applied.in_place(parameters)
         return target_error.errors(*pair, parameters.registeredTransform, correction)
 
-    # For the panel: these return at once
-
-    def startRegistration(self) -> None:
-        """
-        Raises:
-            Problem: the input cannot be used.
-        """
-        parameters = self.parameters
-        mri, ius = parameters.mri, parameters.ius
-        self._checkIdle()
-        volumes.check_pair(mri, ius)
-        for mask in (parameters.mriMask, parameters.iusMask):
-            masks.check(mask)
-        model = model_store.usable_model(parameters)
-        initial = chain.present_alignment(mri, ius)
-        if parameters.transform is not None:
-            chain.check_place(mri, ius, parameters.transform)
-        with new_job("register", mri, ius) as job:
-            request = {
-                "do": "register",
-                "mri": volumes.write_volume(mri, job.folder / "mri.nrrd"),
-                "ius": volumes.write_volume(ius, job.folder / "ius.nrrd"),
-                "mri_mask": masks.write(parameters.mriMask, mri, job.folder / "mri-mask.nrrd"),
-                "ius_mask": masks.write(parameters.iusMask, ius, job.folder / "ius-mask.nrrd"),
-                "model": model,
-                "initial": initial.tolist() if parameters.fromPresent else None,
-                "device": parameters.device,
-                "transform": "affine" if parameters.affine else "rigid",
-                "seed": parameters.seed,
-            }
-            judged = standing.judged(mri, ius)
-            judged["model_sha256"] = model_store.checksum(model)
-            judged |= masks.names(parameters)
-            take = applied.take
-            self._begin(
-                job, request, lambda result: take(self.parameters, mri, ius, result, judged)
-            )
-
-    def startPreparation(self) -> None:
-        """
-        Raises:
-            Problem: the input cannot be used.
-        """
-        parameters = self.parameters
-        self._checkIdle()
-        volumes.check_volume(parameters.mri, _("MRI"))
-        more = (parameters.secondContrast, parameters.thirdContrast)
-        nodes = list(dict.fromkeys([parameters.mri, *filter(None, more)]))
-        for node in nodes:
-            volumes.check_volume(node, _("MRI"))
-        output = model_store.model_path_for(parameters.mri)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        training_nodes.begin_training(parameters)
-        with new_job("prepare", *nodes) as job:
-            files = [job.folder / f"{index}.nrrd" for index in range(len(nodes))]
-            request = {
-                "do": "prepare",
-                "mri": [volumes.write_volume(*pair) for pair in zip(nodes, files, strict=True)],
-                "synthetic_us": parameters.syntheticFolder or None,
-                "output": str(output),
-                "minutes": parameters.minutes,
-                "device": parameters.device,
-            }
-            self._begin(
-                job, request, lambda _result: self._remember(output, nodes[0]), self._trained
-            )
-
-    def startLandmarks(self) -> None:
-        """
-        Raises:
-            Problem: the input cannot be used.
-        """
-        parameters = self.parameters
-        self._checkIdle()
-        asked = landmark_search.question(parameters)
-        similarity.outdate(parameters)
-        images = (asked.from_volume, asked.to_volume)
-        with new_job("landmarks", *images, asked.node) as job:
-            request = landmark_search.request(parameters, images, job.folder, asked.points.tolist())
-            show = landmark_results.show
-            self._begin(job, request, lambda result: show(self.parameters, asked, result))
-
-    def startSimilarity(self, found: Found) -> None:
-        """
-        Raises:
-            Problem: the images cannot be used.
-        """
-        parameters = self.parameters
-        self._checkIdle()
-        images = (parameters.foundFrom, parameters.foundTo)
-        with new_job("similarity", *images) as job:
-            file = job.folder / "similarity.nrrd"
-            wanted = {"point": found.given.tolist(), "output": str(file)}
-            request = landmark_search.request(parameters, images, job.folder, [], wanted)
-            self._begin(job, request, lambda _result: similarity.show(self.parameters, found, file))
+    # For the panel
 
     def showAfter(self, after: bool) -> None:
         """Show the scene after registration, or as it was before."""
@@ -415,17 +318,7 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, JobRunner)
         self._follower.stop()
         self.removeObservers()
 
-    # What the work tells
-
-    def _trained(self, job: Job, answer: dict[str, Any]) -> None:
-        step, steps = answer["step"], answer["steps"]
-        figures = (answer["loss"], answer["precision"])
-        job.stage = words.training(step, steps, *figures)
-        job.share = step / steps if steps else None
-        training_nodes.add_training_step(self.parameters, step, *figures)
-
-    def _remember(self, model: Path, mri: Any) -> None:
-        model_store.remember(self.parameters, model, volumes.fingerprint(mri))
+    # What the scene tells
 
     def _sceneCloses(self, *_args: Any) -> None:
         if not self.installing:

@@ -17,6 +17,7 @@ from ..estimation import DescriptorScore, RigidResult, locate
 from ..estimation.consensus import supported
 from ..estimation.feature_pair import aligned
 from ..estimation.matching import Matches, Prior, match
+from ..estimation.target_error import target_errors
 from ..geometry.brain import brain_mask
 from ..geometry.field_of_view import binary, inside, ius_in_view, masked, mri_in_view
 from ..geometry.intensity import gamma_normalised, rescaled
@@ -168,11 +169,25 @@ class _Pipeline:
             candidate.moving,
             candidate.matches,
             candidate.result.inliers,
+            self._agreeing(candidate),
             min(self.config.reported_matches, len(candidate.matches)),
             self.seconds,
             str(fixed.device),
             self.model.name,
         )
+
+    def _agreeing(self, candidate: Candidate) -> Matches:
+        """All matches that agree on the transform, also those that were not used."""
+        matrix = candidate.result.matrix
+        if matrix is None or candidate.tentative is candidate.matches:
+            used, inliers = candidate.matches, candidate.result.inliers
+            return Matches(used.indices[inliers], used.scores[inliers])
+        every = replace(self.config.consensus, share=1.0)
+        ends = candidate.pair.target.described.points, candidate.moving.points
+        ranked = supported(*ends, candidate.tentative, every)
+        near = target_errors(matrix, *candidate.ends(ranked))
+        agree = near <= self.config.estimate.inlier_threshold_mm
+        return Matches(ranked.indices[agree], ranked.scores[agree])
 
     def _describe_fixed(self, fixed: Volume, brain: Volume | None = None) -> Described:
         brain = brain or brain_mask(fixed)

@@ -78,6 +78,7 @@ class Registration:
         fixed, moving: described points of MRI and iUS.
         matches: ``[K]`` rows (fixed, moving) that the estimation used, best first.
         inliers: ``[K]`` bool over them.
+        agreeing: all matches that were found and agree on the transform, inliers included.
         n_reported: how many of the best matches are reported, and how many matches are drawn.
         seconds: per stage and "total".
         device: that computed.
@@ -90,6 +91,7 @@ class Registration:
     moving: Described
     matches: Matches
     inliers: torch.Tensor
+    agreeing: Matches
     n_reported: int
     seconds: dict[str, float]
     device: str
@@ -110,26 +112,36 @@ class Registration:
         fixed, moving = self.matched_points()
         return fixed[: self.n_reported], moving[: self.n_reported]
 
-    def drawn(self) -> torch.Tensor:
-        """Rows of the matches that pictures, scenes and the panel show: spread evenly over the iUS,
-        since the best ones alone lie close together. Inliers and the others are drawn in their
-        proportion; so is any number of the first rows."""
-        moving = self.matched_points()[1]
-        rows, turns = [], []
-        for kind in (self.inliers, ~self.inliers):
-            members = kind.nonzero()[:, 0]
-            share = len(members) / max(len(kind), 1)
-            chosen = members[spread_first(moving[members], round(share * self.n_reported))]
-            rows.append(chosen)
-            turns.append((torch.arange(len(chosen), device=kind.device) + 0.5) / max(share, 1e-9))
-        return torch.cat(rows)[torch.cat(turns).argsort(stable=True)][: self.n_reported]
+    def drawn(self) -> tuple[Matches, torch.Tensor]:
+        """The matches that pictures, scenes and the panel show, and ``[R]`` bool, which agree.
+
+        Those that support each other best lie close together, so these are spread evenly over the
+        iUS, from all that agree. They and the others stand in the proportion of the matches that
+        the estimation used; any number of the first ones is as evenly spread.
+        """
+        wrong = self.matches.indices[~self.inliers], self.matches.scores[~self.inliers]
+        share = 1 - len(wrong[0]) / max(len(self.matches), 1)
+        indices, scores, turns, counts = [], [], [], []
+        for (rows, values), part in (
+            ((self.agreeing.indices, self.agreeing.scores), share),
+            (wrong, 1 - share),
+        ):
+            chosen = spread_first(self.moving.points[rows[:, 1]], round(part * self.n_reported))
+            indices.append(rows[chosen])
+            scores.append(values[chosen])
+            counts.append(len(chosen))
+            turns.append((torch.arange(len(chosen)) + 0.5) / max(part, 1e-9))
+        order = torch.cat(turns).argsort(stable=True).to(self.inliers.device)
+        agree = (order < counts[0])[: self.n_reported]
+        kept = order[: self.n_reported]
+        return Matches(torch.cat(indices)[kept], torch.cat(scores)[kept]), agree
 
     def drawn_points(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of the `drawn` matches: ``[R, 3]`` RAS mm in the MRI, ``[R, 3]`` in the iUS, and ``[R]``
-        bool, whether they are inliers."""
-        fixed, moving = self.matched_points()
-        rows = self.drawn()
-        return fixed[rows], moving[rows], self.inliers[rows]
+        bool, which agree."""
+        matches, agree = self.drawn()
+        fixed, moving = matches.indices.T
+        return self.fixed.points[fixed], self.moving.points[moving], agree
 
     def report(self) -> Report:
         """Plain values."""

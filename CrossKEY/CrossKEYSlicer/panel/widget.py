@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import ctk
@@ -15,19 +14,23 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from .. import words
-from ..landmarks import landmark_results, landmark_search, similarity
+from ..landmarks import landmark_results
 from ..logic import SCENE_CHANGED, CrossKEYLogic
 from ..problem import Problem
-from ..scene import applied, preview, report, result_nodes, training_nodes, views
+from ..scene import applied, preview, result_nodes, training_nodes, views
 from ..work import model_store
 from . import install, panel_state
 from .auto import AutoFind, AutoRegister
 from .blink import Blink
 from .cards import Cards
+from .landmarks_section import LandmarksSection
+from .review_section import ReviewSection
 from .toolbox import StatusDisplay
 
 
-class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class CrossKEYWidget(
+    ScriptedLoadableModuleWidget, VTKObservationMixin, ReviewSection, LandmarksSection
+):
     """Opening it imports nothing heavy, starts no process and installs nothing."""
 
     def __init__(self, parent: Any = None) -> None:
@@ -177,29 +180,7 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._folder = folder
             self.ui.syntheticFolderEdit.currentPath = folder
 
-    def _showLandmarks(self) -> None:
-        """Only when they are others than those shown, since that may move the views, and not while
-        they are being filled in."""
-        found = landmark_results.rows(self._parameters)
-        if not self.logic.busy and repr(found) != repr(self._found):
-            self._found = found
-            panel_state.show_landmarks(self.ui, found)
-
     # Clicks
-
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """What cannot be done is told in the panel."""
-        try:
-            yield
-        except Problem as problem:
-            self.tellProblem(str(problem))
-
-    def tell(self, text: str, bad: bool = False) -> None:
-        panel_state.say(self.ui, text, bad)
-
-    def tellProblem(self, text: str) -> None:
-        self.tell(text, bad=True)
 
     def onRegister(self) -> None:
         with self.told():
@@ -215,58 +196,6 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.startPreparation()
             self._showProgress()
 
-    def _showProgress(self) -> None:
-        """Progress and Cancel stand beside Register, whatever the work is."""
-        self.ui.registerSection.collapsed = False
-
-    def onPlace(self) -> None:
-        landmark_search.place_points(self._parameters)
-
-    def onFind(self) -> None:
-        with self.told():
-            install.ensure_torch(self.logic, self.ask)
-            self.logic.startLandmarks()
-            self._showProgress()
-
-    def onLandmarkSelected(self) -> None:
-        """Each image to its point, and the map if that is wanted."""
-        found = self._selectedLandmark()
-        if found is None:
-            return
-        with self.told():
-            p = self._parameters
-            given, place = landmark_results.in_world(p, found)
-            views.jump_pair(p.foundFrom, given, p.foundTo, place)
-            self._mapSelected()
-
-    def onSimilarity(self, shown: bool) -> None:
-        if self._parameters is None:
-            return
-        if not shown:
-            similarity.hide(self._parameters)
-        elif self._selectedLandmark() is None:
-            self.tell(_("Select a point in the table to see its similarity map."))
-        else:
-            with self.told():
-                self._mapSelected()
-
-    def _selectedLandmark(self) -> landmark_results.Found | None:
-        if self._parameters is None:
-            return None
-        self._showLandmarks()  # an image or a point may be gone since
-        row = self.ui.landmarkTable.currentRow()
-        return self._found[row] if 0 <= row < len(self._found) else None
-
-    def _mapSelected(self) -> None:
-        """Compute the map of the selected point, unless other work is under way."""
-        found = self._selectedLandmark()
-        if found is None or self.logic.busy or not self._parameters.similarityShown:
-            return
-        if similarity.is_of(self._parameters, found):
-            similarity.overlay(self._parameters)
-        else:
-            self.logic.startSimilarity(found)
-
     def onCancel(self) -> None:
         self.autoRegister.forget()
         self.autoFind.forget()
@@ -277,10 +206,6 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onChart(self) -> None:
         training_nodes.show_chart(self._parameters)
-
-    def onViews(self) -> None:
-        with self.told():
-            self.logic.setUpViews()
 
     def onSequence(self) -> None:
         with self.told():
@@ -293,41 +218,6 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 )
             )
 
-    def onReport(self) -> None:
-        folder = self.pickFolder()
-        if folder:
-            with self.told():
-                files = self.logic.saveReport(folder)
-                self.tell(words.report(len(files), report.without_dicom(self._parameters)))
-
-    def onBeside(self, beside: bool) -> None:
-        if self._parameters is None:
-            return
-        with self.told():
-            self.ui.blinkCheckBox.setChecked(False)
-            self.logic.showBeside(bool(beside))
-
-    def onCheckerboard(self, shown: bool) -> None:
-        if self._parameters is not None:
-            with self.told():
-                self.logic.showCheckerboard(bool(shown))
-
-    def onBlink(self, on: bool) -> None:
-        if on:
-            self.blink.start()
-        elif self._parameters is not None:
-            self.blink.stop(self._parameters.fade)
-
-    def onApply(self) -> None:
-        with self.told():
-            self.logic.applyPreview()
-            self.logic.setUpViews()
-            self.tell(_("Applied on your decision."))
-
-    def onDiscard(self) -> None:
-        self.logic.discardPreview()
-        self.tell(_("The preview was removed; nothing was moved."))
-
     def onAdvanced(self, collapsed: bool) -> None:
         if not collapsed:
             self.cards.ask()
@@ -335,27 +225,6 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showLog(self) -> None:
         self.ui.logText.setPlainText("\n".join(self.logic.worker.log))
-
-    def onUndo(self) -> None:
-        with self.told():
-            if applied.moved_by_hand(self._parameters) and not self.ask(
-                applied.undo_says(self._parameters)
-            ):
-                return
-            self.logic.undo()
-            self.tell(_("The previous transform is restored."))
-
-    def onMeasure(self) -> None:
-        with self.told():
-            self.ui.measureLabel.setText(words.measured(self.logic.evaluate()))
-
-    def onAfter(self, after: bool) -> None:
-        if self._parameters is not None:
-            self.logic.showAfter(bool(after))
-
-    def onFade(self, opacity: float) -> None:
-        if self._parameters is not None:
-            views.fade(self._parameters, opacity)
 
     def onSyntheticFolder(self, path: str) -> None:
         if self._parameters is not None:
@@ -366,11 +235,6 @@ class CrossKEYWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Nothing else tells of a field that was emptied or holds no folder."""
         if not valid:
             self.onSyntheticFolder("")
-
-    def onMatchSelected(self) -> None:
-        row = self.ui.matchTable.currentRow()
-        if self._parameters is not None and row >= 0:
-            views.jump(result_nodes.match_place(self._parameters, row))
 
     def onJobChanged(self) -> None:
         """The work has gone on or ended."""

@@ -51,6 +51,7 @@ def result_with(fixed: torch.Tensor, moving: torch.Tensor, rows: list[list[int]]
         Described(moving, none),
         Matches(indices, torch.ones(len(rows))),
         torch.zeros(len(rows), dtype=torch.bool),
+        Matches(indices[:0], torch.ones(0)),
         len(rows),
         {},
         "cpu",
@@ -76,33 +77,39 @@ def test_precision_is_of_the_reported_matches_and_the_score_of_all():
 
 
 def test_drawn_matches_spread_over_the_ultrasound():
-    """The best matches lie in one corner; those drawn reach everywhere, in the proportion of
-    inliers to others, and so does the first half of them."""
+    """The matches that were used lie in one corner, those that agree everywhere: what is drawn
+    reaches everywhere, in the proportion of inliers to others, and so does the first half of it."""
     g = torch.Generator().manual_seed(0)
     clustered = 8 * torch.rand(600, 3, generator=g)
     everywhere = 60 * torch.rand(600, 3, generator=g)
-    moving = torch.cat([clustered, everywhere])  # best first
-    count = len(moving)
-    found = result_with(moving, moving, [[n, n] for n in range(count)])
-    inliers = torch.arange(count) % 4 != 0
-    found = replace(found, n_reported=200, inliers=inliers)
-    rows = found.drawn()
-    assert len(rows) == len(rows.unique()) == 200
-    cubes = [len(set(map(tuple, (moving[r] // 20).long().tolist()))) for r in (rows, rows[:100])]
-    assert cubes == [27, 27]
-    assert len(set(map(tuple, (found.reported_points()[1] // 20).long().tolist()))) == 1
-    for some in (rows, rows[:100]):
-        assert float(inliers[some].float().mean()) == pytest.approx(0.75, abs=0.02)
-    _, drawn, kinds = found.drawn_points()
-    assert torch.equal(drawn, moving[rows])
-    assert torch.equal(kinds, inliers[rows])
+    moving = torch.cat([clustered, everywhere])
+    found = result_with(moving, moving, [[n, n] for n in range(600)])
+    inliers = torch.arange(600) % 4 != 0
+    agreeing = torch.cat([inliers.nonzero()[:, 0], torch.arange(600, 1200)])
+    kinds = Matches(agreeing[:, None].expand(-1, 2), agreeing.float())
+    found = replace(found, n_reported=200, inliers=inliers, agreeing=kinds)
+    fixed, drawn, agree = found.drawn_points()
+    assert torch.equal(fixed, drawn)
+    assert len(drawn) == len(drawn.unique(dim=0)) == 200
+    assert cubes(found.reported_points()[1]) == 1
+    for some in (slice(200), slice(100)):
+        assert cubes(drawn[some][agree[some]]) == 27
+        assert float(agree[some].float().mean()) == pytest.approx(0.75, abs=0.02)
+    matches, _ = found.drawn()
+    assert torch.equal(matches.scores[agree], matches.indices[agree, 0].float())  # each its own
+
+
+def cubes(points: torch.Tensor) -> int:
+    """How many of the 27 cubes of 20 mm hold one of the points."""
+    return len(set(map(tuple, (points // 20).long().tolist())))
 
 
 def test_all_matches_are_drawn_where_they_are_few():
     few = torch.zeros(3, 3)  # in one place
     found = result_with(few, few, [[0, 0], [1, 1], [2, 2]])
-    assert sorted(replace(found, n_reported=500).drawn().tolist()) == [0, 1, 2]
-    assert result_with(few, few, []).drawn().tolist() == []
+    drawn = replace(found, n_reported=500).drawn()[0]
+    assert sorted(drawn.indices[:, 0].tolist()) == [0, 1, 2]
+    assert len(result_with(few, few, []).drawn()[0]) == 0
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -59,6 +59,7 @@ def outcome(accepted: bool = True, found: bool = True, doubtful: bool = False) -
         Described(moving, torch.ones(90, 1)),
         Matches(torch.arange(90)[:, None].expand(90, 2), torch.ones(90)),
         (torch.arange(90) < 60) & found,
+        Matches(torch.arange(60 * found)[:, None].expand(-1, 2), torch.ones(60 * found)),
         90,
         {"total": 1.5},
         "cpu",

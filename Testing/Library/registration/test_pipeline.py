@@ -62,6 +62,11 @@ def test_the_misplaced_sample_is_found_and_trusted(mri: Volume, ius: Volume, mod
     assert bool((result.matches.scores.diff() <= 0).all())  # the best of those that were used
     fixed, moving = (p[result.inliers] for p in result.matched_points())
     assert (transform.apply(result.matrix, moving) - fixed).norm(dim=1).max() <= 4.01
+    shown, there, agree = result.drawn_points()
+    assert len(there) == QUICK.reported_matches
+    assert (transform.apply(result.matrix, there) - shown)[agree].norm(dim=1).max() <= 4.01
+    reported = result.reported_points()[1]
+    assert float(there.std(0).norm()) > 1.3 * float(reported.std(0).norm())
 
 
 def test_matches_are_those_of_the_ultrasound_as_the_result_lays_it(
