@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,21 +68,6 @@ def test_landmarks_lie_in_the_field_of_view_and_agree_with_the_truth():
     assert target_errors(np.eye(4), fixed, moving).mean() > 12
 
 
-def registration(accepted: bool):
-    """A perfect result on the sample case, or a refused one."""
-
-    def fake(fixed, moving, model, *, seed, progress):
-        progress("matching")
-        result = outcome(accepted)
-        points = torch.from_numpy(np.random.default_rng(seed).uniform(-20, 20, (90, 3))).float()
-        points += torch.as_tensor(moving.centre_ras, dtype=torch.float32)
-        result = replace(result, matrix=TRUTH, moving=replace(result.moving, points=points))
-        placed = transform.apply(TRUTH, points)
-        return replace(result, fixed=replace(result.fixed, points=placed))
-
-    return fake
-
-
 class Anything:
     """Stands for a model where registration is replaced."""
 
@@ -89,34 +75,46 @@ class Anything:
         return self
 
 
-@pytest.mark.parametrize("accepted", [True, False])
-def test_demo(tmp_path, monkeypatch, capsys, accepted):
-    monkeypatch.setattr(demo, "register", registration(accepted))
-    monkeypatch.setattr(demo, "_model", Anything)
-    folder = tmp_path / "a" / "démo"
+def run_demo(folder: Path, capsys) -> tuple[int, str, set[str]]:
+    """Exit status, what was said, and the files that were left."""
     status = main(["demo", "--output", str(folder), "--device", "cpu"])
     said, complained = capsys.readouterr()
     assert complained == ""
+    return status, said, {path.name for path in folder.iterdir()}
+
+
+def test_demo(tmp_path, capsys):
+    folder = tmp_path / "a" / "démo"
+    status, said, left = run_demo(folder, capsys)
     before, after = (float(x) for x in re.findall(r"error (?:before|after) +([\d.]+) mm", said))
+    assert status == 0
     assert before > 12
-    assert after == 0
-    left = {p.name for p in folder.iterdir()}
-    if accepted:
-        assert status == 0
-        assert left == PROMISED
-        np.testing.assert_allclose(read_transform(folder / "iUS_to_MRI.tfm"), TRUTH, atol=1e-9)
-        assert "scene.mrml in 3D Slicer" in said
-    else:
-        assert status == 3
-        assert left == {"report.json", *PICTURES}
-        assert "REFUSED" in said
+    assert after < 1
+    assert left == PROMISED
+    matrix = read_transform(folder / "iUS_to_MRI.tfm")
+    fixed, moving = read_landmark_pairs(CASE / "landmarks.csv")
+    assert float(target_errors(matrix, fixed, moving).mean()) == pytest.approx(after, abs=0.01)
+    assert json.loads((folder / "report.json").read_text())["verdict"] == "accepted"
+    assert "scene.mrml in 3D Slicer" in said
 
 
-@pytest.mark.skipif(
-    not (CASE.parent / demo.PREPARED).exists(), reason="the prepared model is not there yet"
-)
-def test_demo_for_real(tmp_path):
-    done = demo.run(tmp_path)
-    assert done.result
-    assert done.after_mm is not None
-    assert float(done.after_mm.mean()) < 3
+def test_a_refused_demo_leaves_no_transform(tmp_path, monkeypatch, capsys):
+    """The bundled case is accepted, so its refusal is made up."""
+
+    def refused(fixed, moving, model, *, seed, progress):
+        result = outcome(accepted=False)
+        points = torch.from_numpy(np.random.default_rng(seed).uniform(-20, 20, (90, 3))).float()
+        points += torch.as_tensor(moving.centre_ras, dtype=torch.float32)
+        placed = transform.apply(TRUTH, points)
+        fixed, moving = (
+            replace(d, points=p)
+            for d, p in zip((result.fixed, result.moving), (placed, points), strict=True)
+        )
+        return replace(result, matrix=TRUTH, fixed=fixed, moving=moving)
+
+    monkeypatch.setattr(demo, "register", refused)
+    monkeypatch.setattr(demo, "_model", Anything)
+    status, said, left = run_demo(tmp_path / "demo", capsys)
+    assert status == 3
+    assert left == {"report.json", *PICTURES}
+    assert "REFUSED" in said

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +32,33 @@ from CrossKEYLib.runtime.allocator import keep_freed_memory
 from CrossKEYLib.synthesis.anatomy import read_anatomy
 from CrossKEYLib.synthesis.simulator import simulate
 
-SPACINGS_MM = (2.0, 1.5, 1.0, 0.75)
-POINTS = (500, 1000, 2000, 6000, 12000, 24000)
+SPACINGS_MM = [2.0, 1.5, 1.0, 0.75]
+POINTS = [500, 1000, 2000, 6000, 12000, 24000]
 SIMULATED_MM = 0.5
 LEAST_ML = 20.0
 REPEATS = 3
 
 
-def measure(mri: Path, ius: Path, points: int, threads: int | None = None) -> dict[str, float]:
+@dataclass(frozen=True)
+class Settings:
+    """What is varied, and how it is measured.
+
+    Attributes:
+        spacings_mm: of the MRI.
+        points: of the iUS.
+        repeats: warm registrations, of which the median is told.
+        threads: of the processor; all when None.
+    """
+
+    spacings_mm: Sequence[float]
+    points: Sequence[int]
+    repeats: int
+    threads: int | None
+
+
+def measure(
+    mri: Path, ius: Path, points: int, repeats: int, threads: int | None
+) -> dict[str, float]:
     """Seconds of a cold and a warm registration and peak memory, in this process."""
     keep_freed_memory()
     if threads is not None:
@@ -47,7 +66,7 @@ def measure(mri: Path, ius: Path, points: int, threads: int | None = None) -> di
     fixed, moving, model = Volume.read(mri), Volume.read(ius), Model.load()
     config = replace(RegisterConfig(), moving_points=points)
     seconds = []
-    for _ in range(1 + REPEATS):
+    for _ in range(1 + repeats):
         start = time.perf_counter()
         done = register(fixed, moving, model, config=config)
         seconds.append(time.perf_counter() - start)
@@ -64,7 +83,7 @@ def measure(mri: Path, ius: Path, points: int, threads: int | None = None) -> di
     }
 
 
-def curves(mri: Volume, threads: int | None, seed: int = 0) -> dict[str, list[dict[str, float]]]:
+def curves(mri: Volume, settings: Settings, seed: int = 0) -> dict[str, list[dict[str, float]]]:
     """Both series, each setting measured in a fresh process."""
     generator = torch.Generator().manual_seed(seed)
     anatomy, least = read_anatomy([mri]), LEAST_ML * 1000 / SIMULATED_MM**3
@@ -77,19 +96,20 @@ def curves(mri: Volume, threads: int | None, seed: int = 0) -> dict[str, list[di
         ius.write(folder / "ius.nii.gz")
         mri.write(folder / "mri.nii.gz")
         usual = RegisterConfig().moving_points
-        for spacing in SPACINGS_MM:
+        for spacing in settings.spacings_mm:
             grid = Grid.around(mri.corners_ras(), spacing)
             mri.resample(grid).write(folder / "sized.nii.gz")
-            found["size"].append(_apart(folder / "sized.nii.gz", folder, usual, threads))
-        for points in POINTS:
-            found["points"].append(_apart(folder / "mri.nii.gz", folder, points, threads))
+            found["size"].append(_apart(folder / "sized.nii.gz", folder, usual, settings))
+        for points in settings.points:
+            found["points"].append(_apart(folder / "mri.nii.gz", folder, points, settings))
     return found
 
 
-def _apart(mri: Path, folder: Path, points: int, threads: int | None) -> dict[str, float]:
+def _apart(mri: Path, folder: Path, points: int, settings: Settings) -> dict[str, float]:
     command = [sys.executable, "-m", "Testing.Studies.scaling", "--mri", str(mri)]
     command += ["--ius", str(folder / "ius.nii.gz"), "--points", str(points)]
-    command += [] if threads is None else ["--threads", str(threads)]
+    command += ["--repeats", str(settings.repeats)]
+    command += [] if settings.threads is None else ["--threads", str(settings.threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -114,14 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--threads", type=int, help="of the processor; all when missing")
     parser.add_argument("--ius", type=Path, help="measure this pair alone, here")
-    parser.add_argument("--points", type=int, default=RegisterConfig().moving_points)
+    parser.add_argument("--spacing-mm", type=float, nargs="+", default=SPACINGS_MM)
+    parser.add_argument("--points", type=int, nargs="+", default=POINTS, help="of the iUS")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="warm registrations")
     args = parser.parse_args(arguments)
     if args.ius is not None:
-        print(json.dumps(measure(args.mri, args.ius, args.points, args.threads)))
+        for points in args.points:
+            print(json.dumps(measure(args.mri, args.ius, points, args.repeats, args.threads)))
         return
     if args.output is not None:
         check_writable(args.output)
-    found = curves(Volume.read(args.mri), args.threads)
+    settings = Settings(args.spacing_mm, args.points, args.repeats, args.threads)
+    found = curves(Volume.read(args.mri), settings)
     if args.output is not None:
         write_json(found, args.output)
     print(table(found))

@@ -150,25 +150,21 @@ def test_a_patient_that_the_atlas_does_not_fit_is_named(
 
 
 def test_the_evaluation_tells_carried_from_unmoved(labels, tmp_path, model, monkeypatch, capsys):
-    """A head in the atlas's space and one that is smaller: only carrying hits the second."""
-    kinds = labels.replaced((labels.array > 0).float())
-    shape = {"same": kinds, "small": kinds.moved(MOTION)}
-    for name, volume in {"atlas": ATLAS, "labels": labels}.items():
+    """A brain in the atlas's space and one that lies elsewhere: only carrying hits the second."""
+    box = torch.zeros_like(ATLAS.array)
+    box[13:45, 13:43, 11:47] = 1
+    brain = ATLAS.replaced(ATLAS.array * box)
+    images = {"atlas": brain, "labels": labels, "same": brain, "moved": brain.moved(MOTION)}
+    for name, volume in images.items():
         write_volume(volume, tmp_path / f"{name}.nii.gz")
-    for name, volume in shape.items():
-        brain = ATLAS.array * (kinds.array > 0)
-        write_volume(volume.replaced(brain), tmp_path / f"{name}.nii.gz")
+    paths = {name: str(tmp_path / f"{name}.nii.gz") for name in images}
     monkeypatch.setattr(carried_labels.UniversalModel, "load", lambda path: model)
-    monkeypatch.setattr(
-        carried_labels,
-        "carry_labels",
-        lambda atlas, known, image, model, seed: image.replaced(known.array),
-    )
-    given = ["--atlas", str(tmp_path / "atlas.nii.gz"), "--labels", str(tmp_path / "labels.nii.gz")]
-    given += ["--images", *(str(tmp_path / f"{name}.nii.gz") for name in shape), "--seeds", "1"]
-    carried_labels.main(given)
-    *_, same, small = capsys.readouterr().out.splitlines()
-    assert "| 100.0% | 100.0% | 1.00 | 0.0 mm |" in same
-    unmoved = float(small.split("|")[2].strip(" %"))
-    assert unmoved < 90
-    assert "| 100.0% |" in small
+    given = ["--atlas", paths["atlas"], "--labels", paths["labels"], "--seeds", "1"]
+    carried_labels.main([*given, "--images", paths["same"], paths["moved"]])
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    unmoved, carried = ([float(row[n].strip(" %")) for row in rows] for n in (2, 3))
+    assert unmoved[0] == 100
+    assert unmoved[1] < 90
+    assert min(carried) > 98
+    assert float(rows[0][4]) > 0.8  # Dice with the labels of the same brain
+    assert float(rows[0][5].strip(" m")) < 2

@@ -105,6 +105,7 @@ def test_settings_that_need_an_embedding_ask_for_one(image):
     assert wants_universal(RegisterConfig(refine="uae"))
     assert wants_universal(RegisterConfig(gate_share=0.5))
     assert not wants_universal(RegisterConfig(refine="crosskey"))
+    assert not wants_universal(RegisterConfig())  # nobody has to have one
 
 
 def test_patch_networks_have_no_map():
@@ -132,10 +133,6 @@ def test_self_similarity_finds_the_way_back_to_the_negative(image):
     ]
     assert errors[0] > 1.0
     assert errors[1] < 0.3
-
-
-def test_what_the_ablation_found_to_help_is_on():
-    assert (RegisterConfig().gate_share, RegisterConfig().refine) == (1.0, "mind+lc2")
 
 
 def test_what_is_far_turned_is_described_until_it_settles(image):

@@ -1,40 +1,34 @@
-"""How time grows with size: every setting is measured once, on images that really differ."""
+"""How time grows with size: registrations really run, each setting in a process of its own."""
 
 from __future__ import annotations
 
 import json
 
-import torch
-from phantoms.heads import block, mottled
+import numpy as np
 
-from CrossKEYLib.geometry.volume import Volume
+from CrossKEYLib.geometry.volume import Grid, Volume
+from CrossKEYLib.runtime.resources import resource
 from Testing.Studies import scaling
 
 
-def test_every_size_and_number_is_measured(monkeypatch, tmp_path, capsys):
-    grid = block()
-    mri = Volume(mottled(grid), grid.ijk_to_ras)
+def test_each_setting_is_registered_and_told(tmp_path, capsys):
+    """The bundled MRI at 2 mm: once at 3 mm with the usual points, once as it is with few."""
+    whole = Volume.read(resource("SampleData/MRI.nii.gz"))
+    mri = whole.resample(Grid.around(whole.corners_ras(), 2.0))
     mri.write(tmp_path / "mri.nii.gz")
-    seen = []
-
-    def apart(path, folder, points, threads):
-        volume, ius = Volume.read(path), Volume.read(folder / "ius.nii.gz")
-        filled = float((ius.array > 0).sum()) * scaling.SIMULATED_MM**3 / 1000
-        seen.append((volume.shape, points, filled, threads))
-        figures = {"voxels": 2.5e6, "places": 9.0, "points": points, "cold_s": 8.04}
-        return {**figures, "warm_s": 2.51, "peak_mb": 1536.0, "accepted": 1.0}
-
-    monkeypatch.setattr(scaling, "_apart", apart)
     output = tmp_path / "out.json"
-    scaling.main(["--mri", str(tmp_path / "mri.nii.gz"), "--output", str(output), "--threads", "1"])
-    shapes, points, filled, threads = zip(*seen, strict=True)
-    sizes = [torch.tensor(shape).prod().item() for shape in shapes]
-    count = len(scaling.SPACINGS_MM)
-    assert sizes[:count] == sorted(sizes[:count])
-    assert len(set(sizes[:count])) == count
-    assert points[count:] == scaling.POINTS
-    assert set(shapes[count:]) == {mri.shape}
-    assert min(filled) >= scaling.LEAST_ML
-    assert set(threads) == {1}
-    assert len(json.loads(output.read_text())["points"]) == len(scaling.POINTS)
-    assert "| 2.5 M | 9 | 500 | 8.0 s | 2.5 s | 1.5 GB |" in capsys.readouterr().out
+    given = ["--mri", str(tmp_path / "mri.nii.gz"), "--output", str(output), "--threads", "1"]
+    scaling.main([*given, "--spacing-mm", "3", "--points", "500", "--repeats", "1"])
+    (sized,), (few,) = json.loads(output.read_text()).values()
+    assert few["voxels"] == np.prod(mri.shape)
+    assert sized["voxels"] == np.prod(Grid.around(mri.corners_ras(), 3.0).shape)
+    assert (few["points"], sized["points"]) == (500, 8000)
+    for row in (sized, few):
+        assert row["accepted"] == 1
+        assert row["places"] > 50_000  # the whole brain is described
+        assert row["warm_s"] > 0.1
+        assert 300 < row["peak_mb"] < 8000
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 4
+    assert told[3].startswith(f"| {few['voxels'] / 1e6:.1f} M | {few['places']:.0f} | 500 |")
+    assert f"| {few['cold_s']:.1f} s | {few['warm_s']:.1f} s |" in told[3]
