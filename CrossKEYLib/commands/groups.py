@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
+from ..formats.options import Orientation, ReadOptions
+
 if TYPE_CHECKING:
     import torch
-
-    from ..formats.options import ReadOptions
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -71,17 +71,11 @@ class Reading(Group):
         typer.Option(help="Volume of a sequence, from 1.", min=1, rich_help_panel="Input"),
     ] = None
     orientation: Annotated[
-        str | None,
-        typer.Option(help="sform or qform, where NIfTI states both.", rich_help_panel="Input"),
+        Orientation | None,
+        typer.Option(help="Which to take where NIfTI states both.", rich_help_panel="Input"),
     ] = None
 
     def options(self) -> ReadOptions:
-        """
-        Raises:
-            InputError: an orientation of another name.
-        """
-        from ..formats.options import ReadOptions
-
         return ReadOptions(tuple(self.series or ()), self.frame, self.orientation)
 
 

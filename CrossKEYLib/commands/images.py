@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..config import Modality
 from .common import (
     DONE,
     Contrasts,
@@ -28,21 +28,10 @@ if TYPE_CHECKING:
 MOST_DRAWS = 20  # a probe may by chance see next to nothing
 
 
-class Modality(str, Enum):
-    """What an image shows."""
-
-    mri = "mri"
-    ius = "ius"
-
-
-class Kind(str, Enum):
-    """Of synthetic volume."""
-
-    ius = "ius"
-    ct = "ct"
-
-
-COLOURS = {Modality.mri: (0.21, 0.77, 0.94), Modality.ius: (1.0, 0.69, 0.0)}
+COLOURS: dict[Modality, tuple[float, float, float]] = {
+    "mri": (0.21, 0.77, 0.94),
+    "ius": (1.0, 0.69, 0.0),
+}
 
 
 def keypoints(
@@ -71,9 +60,9 @@ def keypoints(
         shown.stage("reading")
         volume = rescaled(read_volume(image, reading.options()).to(place))
         shown.stage("keypoints")
-        mask = brain_mask(volume) if modality is Modality.mri else None
+        mask = brain_mask(volume) if modality == "mri" else None
         found = detect(volume, mask=mask)
-        write_markups(found, output, colour=COLOURS[modality or Modality.mri])
+        write_markups(found, output, colour=COLOURS[modality or "mri"])
     seconds = round(time.perf_counter() - start, 2)
     if as_json:
         figures = {"n_keypoints": len(found), "seconds": seconds, "device": str(place)}
@@ -90,8 +79,9 @@ def synthesize(
     output: Annotated[Path, typer.Option(help="Folder for the volumes; made when missing.")],
     count: Annotated[int, typer.Option(help="How many.", min=1, max=10_000)] = 1,
     kind: Annotated[
-        Kind, typer.Option(help="Ultrasound, or CT from a whole head (T1, the first MRI alone).")
-    ] = Kind.ius,
+        Literal["ius", "ct"],
+        typer.Option(help="Ultrasound, or CT from a whole head (T1, the first MRI alone)."),
+    ] = "ius",
     spacing: Annotated[
         float, typer.Option(help="Voxel size of ultrasound in mm.", min=0.3, max=2.0)
     ] = 0.75,
@@ -118,7 +108,7 @@ def synthesize(
         ready = time.perf_counter()
         for n in range(1, count + 1):
             shown.stage(f"volume {n} of {count}")
-            if kind is Kind.ct:
+            if kind == "ct":
                 made = pseudo_ct(images[0], generator, anatomy)
             else:
                 made = _simulated(anatomy, generator, spacing)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..config import LandmarkMethod
 from .common import (
     DONE,
     Json,
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from ..landmarks.found import Landmarks
 
 COLOUR = (0.55, 0.9, 0.35)
-
-
-class Method(str, Enum):
-    """Of finding them."""
-
-    fixed_point = "fixed_point"
-    nearest = "nearest"
 
 
 def landmark(
@@ -45,8 +38,9 @@ def landmark(
         Path | None, typer.Option(help="Universal embedding; the bundled one when missing.")
     ] = None,
     method: Annotated[
-        Method, typer.Option(help="Fixed points around each point, or the nearest neighbour alone.")
-    ] = Method.fixed_point,
+        LandmarkMethod,
+        typer.Option(help="Fixed points around each point, or the nearest neighbour alone."),
+    ] = "fixed_point",
     as_json: Json = False,
 ) -> int:
     """Find points of one image in another: landmarks, or lesions to follow."""
@@ -67,7 +61,7 @@ def landmark(
         here, there = (read_volume(path, options).to(place) for path in (from_image, to_image))
         loaded = UniversalModel.load(model).to(place)
         shown.stage("finding the points")
-        found = find_landmarks(here, there, given, loaded, method=method.value)
+        found = find_landmarks(here, there, given, loaded, method=method)
         names = [label or str(n) for n, label in enumerate(labels, 1)]
         notes = [
             f"{word}, similarity {score:.2f}, spread {spread:.1f} mm"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..config import RegisterConfig, Transform
 from ..errors import InputError
 from .common import (
     DONE,
@@ -35,20 +35,6 @@ VERDICTS = {
 }
 
 
-class Kind(str, Enum):
-    """Of transform."""
-
-    rigid = "rigid"
-    affine = "affine"
-
-
-class Method(str, Enum):
-    """Of registration."""
-
-    crosskey = "crosskey"
-    embedding = "embedding"
-
-
 def register(
     reading: Reading,
     machine: Machine,
@@ -68,13 +54,13 @@ def register(
         Path | None, typer.Option(help="Model of this patient; the general one when missing.")
     ] = None,
     method: Annotated[
-        Method,
+        Literal["crosskey", "embedding"],
         typer.Option(
             help="crosskey: ultrasound to MRI. embedding: any two images of one head, MRI of two "
             "contrasts, or MRI and CT, of any field of view, oriented alike to within 30 degrees; "
             "with a universal embedding as --model."
         ),
-    ] = Method.crosskey,
+    ] = "crosskey",
     initial: Annotated[
         Path | None, typer.Option(help="Transform to start from, .tfm; none is needed.")
     ] = None,
@@ -84,7 +70,7 @@ def register(
     ius_mask: Annotated[
         Path | None, typer.Option(help="Label volume: where the ultrasound shows anything.")
     ] = None,
-    transform: Annotated[Kind, typer.Option(help="What to estimate.")] = Kind.rigid,
+    transform: Annotated[Transform, typer.Option(help="What to estimate.")] = "rigid",
     report: Annotated[
         Path | None, typer.Option(help="Report to write, .json; also when refused.")
     ] = None,
@@ -103,7 +89,6 @@ def register(
 ) -> int:
     """Register an ultrasound to its MRI, or, with --method embedding, any two images of one head.
     Exit status 3 when the result is doubtful or refused."""
-    from ..config import RegisterConfig
     from ..formats import outputs
     from ..formats.transforms import read_transform
     from ..formats.volumes import read_mask, read_volume
@@ -112,7 +97,7 @@ def register(
     from ..runtime.progress import display
     from ..trust.confidence import DOUBTFUL
 
-    if method is Method.embedding:
+    if method == "embedding":
         _check_unused(
             {"initial": initial, "mri-mask": mri_mask, "ius-mask": ius_mask, "figures": figures}
         )
@@ -122,7 +107,7 @@ def register(
     options = reading.options()
     place = machine.pick()
     start = None if initial is None else read_transform(initial)
-    config = RegisterConfig().estimating(transform.value)
+    config = RegisterConfig().estimating(transform)
     with display() as shown:
         shown.stage("reading")
         fixed, moving = (read_volume(path, options).to(place) for path in (mri, ius))
@@ -130,13 +115,13 @@ def register(
             None if path is None else read_mask(path).to(place) for path in (mri_mask, ius_mask)
         )
         result: Registration | EmbeddingRegistration
-        if method is Method.embedding:
+        if method == "embedding":
             from ..models.universal import UniversalModel
             from ..registration.by_embedding import register_by_embedding
 
             known = UniversalModel.load(model).to(place)
             result = register_by_embedding(
-                fixed, moving, known, transform=transform.value, seed=seed, progress=shown.stage
+                fixed, moving, known, transform=transform, seed=seed, progress=shown.stage
             )
         else:
             result = run(

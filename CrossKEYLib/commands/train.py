@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -68,13 +67,6 @@ def prepare(
     return _finish(made, output)
 
 
-class Kind(str, Enum):
-    """Of general model."""
-
-    crosskey = "crosskey"
-    uae = "uae"
-
-
 def pretrain(
     machine: Machine,
     data: Annotated[
@@ -82,8 +74,9 @@ def pretrain(
     ],
     output: Output,
     kind: Annotated[
-        Kind, typer.Option(help="crosskey matches ultrasound to MRI, uae any image to another.")
-    ] = Kind.crosskey,
+        Literal["crosskey", "uae"],
+        typer.Option(help="crosskey matches ultrasound to MRI, uae any image to another."),
+    ] = "crosskey",
     model: Annotated[
         Path | None, typer.Option(help="General model to go on from; untrained when missing.")
     ] = None,
@@ -108,7 +101,7 @@ def pretrain(
     place = machine.pick()
     with display() as shown:
         shown.stage("reading")
-        if kind is Kind.uae:
+        if kind == "uae":
             made = pretrain_universal(
                 data,
                 output,

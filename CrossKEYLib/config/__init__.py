@@ -4,8 +4,8 @@ Units are in the names. The same classes serve Python, the command line, YAML fi
 the checkpoints. Unknown keys, wrong types and values out of range are refused in one line.
 """
 
-from .landmarks import FitConfig, FixedPointConfig, LandmarkConfig
-from .networks import DenseConfig, ResNetConfig, UAEConfig
+from .landmarks import FitConfig, FixedPointConfig, LandmarkConfig, LandmarkMethod
+from .networks import DenseConfig, Modality, ResNetConfig, UAEConfig
 from .reading import read_yaml
 from .registration import (
     ConsensusConfig,
@@ -35,9 +35,11 @@ __all__ = [
     "JointConfig",
     "KeypointConfig",
     "LandmarkConfig",
+    "LandmarkMethod",
     "LoopConfig",
     "MatchConfig",
     "MatchMethod",
+    "Modality",
     "Refinement",
     "RegisterConfig",
     "ResNetConfig",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .registration import EstimateConfig, MatchConfig
 from .values import Count, CountOrZero, NotNegative, Positive, Settings, Share
+
+LandmarkMethod = Literal["fixed_point", "nearest"]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .values import Count, NotNegative, Positive, Settings
+
+Modality = Literal["mri", "ius"]  # which of them a descriptor is of
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..config import DenseConfig
+from ..config import DenseConfig, Modality
 from ..errors import InputError
 from ..geometry import transform
 from ..geometry.filters import sample_channels
 from ..geometry.volume import Grid, Volume
 
-MODALITIES = ("mri", "ius")
+MODALITIES = get_args(Modality)
 Padding = Literal["zeros", "replicate"]
 COARSEST = 16  # voxels of the input per cell of the coarsest level
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ..errors import InputError, InputWarning
 
-ORIENTATIONS = ("sform", "qform")
+Orientation = Literal["sform", "qform"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.frame is not None and self.frame < 1:
             raise InputError(f"frame {self.frame}: frames are counted from 1")
-        if self.orientation not in (None, *ORIENTATIONS):
-            raise InputError(f"orientation {self.orientation!r}: expected sform or qform")
+        if self.orientation not in (None, *get_args(Orientation)):
+            raise InputError(
+                f"orientation {self.orientation!r}: expected {' or '.join(get_args(Orientation))}"
+            )
 
 
 def chosen_frame(options: ReadOptions, names: Sequence[str]) -> int:

@@ -7,10 +7,10 @@ but the anatomy. Where they agree both are nearly always right (docs/rounds.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from ..config import Transform
 from ..estimation import RigidResult
 from ..geometry import transform
 from ..geometry.foreground import shown_points
@@ -47,7 +47,7 @@ def register_inverse_consistent(
     moving: Volume,
     model: UniversalModel,
     *,
-    transform_kind: Literal["rigid", "affine"] = "rigid",
+    transform_kind: Transform = "rigid",
     seed: int = 0,
 ) -> InverseConsistency:
     """`register_embedded` forward, and backward from where the image was laid.

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 
-from ..config import LandmarkConfig
+from ..config import LandmarkConfig, LandmarkMethod
 from ..descriptors.uae import Embedding
 from ..errors import InputError
 from ..geometry.transform import Matrix, apply, invert, rotation_angle_deg
@@ -27,7 +26,6 @@ from .pose import Pose, told_by
 
 SETTLED_DEG = 5.0  # images turned by less against each other are seen in one orientation
 WAY_BACK = 1.5  # of the distance between seeds; the survey back only has to confirm
-Method = Literal["fixed_point", "nearest"]
 
 
 def find_landmarks(
@@ -36,7 +34,7 @@ def find_landmarks(
     points: torch.Tensor,
     model: UniversalModel | None = None,
     *,
-    method: Method = "fixed_point",
+    method: LandmarkMethod = "fixed_point",
     config: LandmarkConfig | None = None,
 ) -> Landmarks:
     """Find the places of one image in another; of any two patients, times and contrasts.
@@ -101,7 +99,7 @@ def locate_points(
     there: Embedding,
     points: torch.Tensor,
     *,
-    method: Method = "fixed_point",
+    method: LandmarkMethod = "fixed_point",
     config: LandmarkConfig | None = None,
 ) -> Landmarks:
     """`find_landmarks` between images that are embedded already."""
@@ -157,7 +155,7 @@ class EmbeddedPair:
         settings = self.config.fixed_point
         return survey_images(self._here, self._there, settings, self.here.spacing_mm)
 
-    def locate(self, points: torch.Tensor, method: Method = "fixed_point") -> Landmarks:
+    def locate(self, points: torch.Tensor, method: LandmarkMethod = "fixed_point") -> Landmarks:
         """Find points ``[N, 3]``, RAS mm; see `find_landmarks`."""
         points = points.to(self.here.fine.device, torch.float32)
         described, spacing = vectors(self.here, points, self.config), self.here.spacing_mm

@@ -23,17 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from CrossKEYLib.config import LandmarkMethod
 from CrossKEYLib.formats.atomic import write_json
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.foreground import shown, shown_points
 from CrossKEYLib.geometry.volume import Volume
-from CrossKEYLib.landmarks.propagate import Method, embedded_pair
+from CrossKEYLib.landmarks.propagate import embedded_pair
 from CrossKEYLib.models.universal import UniversalModel
 from CrossKEYLib.runtime.device import pick_device
 
 from .landmarks import halved
 
-METHODS: tuple[Method, ...] = ("nearest", "fixed_point")
+METHODS: tuple[LandmarkMethod, ...] = ("nearest", "fixed_point")
 POSES = {"as it lies": 0.0, "turned by 25": 25.0, "turned by 180": 180.0, "half of it": 0.0}
 SHIFT_MM = 10.0
 RIGHT_MM = 2.0  # of a good point

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...config import RoundsConfig
+from ...config import LandmarkMethod, RoundsConfig
 from ...geometry import transform
 from ...geometry.foreground import shown, shown_points
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
 from ...keypoints.sampling import moving_points
 from ...landmarks.inverse_consistency import register_inverse_consistent
-from ...landmarks.propagate import EmbeddedPair, Method
+from ...landmarks.propagate import EmbeddedPair
 from ...models.universal import UniversalModel
 from ...runtime.progress import silent
 from .views import Subject, read_subject
@@ -171,7 +171,7 @@ def held_out_error(
     wherever a CT shows even tissue.
     """
     device = next(model.network.parameters()).device
-    errors: dict[Method, list[torch.Tensor]] = {"fixed_point": [], "nearest": []}
+    errors: dict[LandmarkMethod, list[torch.Tensor]] = {"fixed_point": [], "nearest": []}
     for p, patient in enumerate(patients):
         first, *others = (image.to(device) for image in patient.images + patient.others)
         here, in_first = model.embed(first), first.replaced(shown(first).float())
