@@ -36,7 +36,7 @@ figures-check: $(READY)
 	  --mri $(CASE24)/Case24_FLAIR_in_USgrid.nii.gz --ius $(CASE24)/Case24_US_before.nii.gz \
 	  --output figures-check/case24.tfm --report figures-check/case24.json
 
-# The tables of docs/results.md: prepare on each MRI of RESECT Case 24, then 60 misplaced starts
+# The tables of docs/results-0.1.md: prepare on each MRI of RESECT Case 24, then 60 misplaced starts
 CASE24 ?= ../shared/data/resect/case24
 case24: $(READY)
 	mkdir -p case24-output
