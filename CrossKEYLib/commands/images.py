@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,15 +18,6 @@ from .common import (
     say_json,
 )
 from .groups import Machine, Reading
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..geometry.volume import Volume
-    from ..synthesis.anatomy import Anatomy
-
-MOST_DRAWS = 20  # a probe may by chance see next to nothing
-
 
 COLOURS: dict[Modality, tuple[float, float, float]] = {
     "mri": (0.21, 0.77, 0.94),
@@ -90,11 +81,13 @@ def synthesize(
     """Simulate volumes from an MRI, in its world: synthetic_001.nii.gz and so on."""
     import torch
 
+    from ..evaluation.cases import worth_registering
     from ..formats import outputs
     from ..formats.volumes import read_volume
     from ..runtime.progress import display
     from ..synthesis.anatomy import read_anatomy
     from ..synthesis.pseudo_ct import pseudo_ct
+    from ..synthesis.simulator import simulate
 
     outputs.check_folder(output)
     place = machine.pick()
@@ -111,19 +104,10 @@ def synthesize(
             if kind == "ct":
                 made = pseudo_ct(images[0], generator, anatomy)
             else:
-                made = _simulated(anatomy, generator, spacing)
+                made = worth_registering(
+                    lambda: simulate(anatomy, generator, spacing_mm=spacing)
+                ).volume
             made.write(stage(output / f"synthetic_{n:03d}.nii.gz"))
     end = time.perf_counter()
     say(f"anatomy {ready - start:.1f} s, {count} volumes {end - ready:.1f} s\nwrote {output}")
     return DONE
-
-
-def _simulated(anatomy: Anatomy, generator: torch.Generator, spacing_mm: float) -> Volume:
-    """One volume with a field of view that is worth registering, as long as chance allows."""
-    from ..synthesis.simulator import simulate
-    from ..trust.plausibility import SMALLEST_IUS_ML, filled_ml
-
-    volume, draws = simulate(anatomy, generator, spacing_mm=spacing_mm).volume, 1
-    while filled_ml(volume) < SMALLEST_IUS_ML and draws < MOST_DRAWS:
-        volume, draws = simulate(anatomy, generator, spacing_mm=spacing_mm).volume, draws + 1
-    return volume

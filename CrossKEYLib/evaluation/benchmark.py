@@ -83,7 +83,7 @@ def plan(
 
 def settings_of(methods: Sequence[str], model: Model | None) -> dict[str, Any]:
     """What decides the outcomes of each method, as plain values."""
-    values: dict[str, Any] = {m: asdict(PEERS[m].config) for m in methods if m != OURS}
+    values = {m: asdict(cast("Any", PEERS[m].config)) for m in methods if m != OURS}
     if OURS in methods and model is not None:
         config = asdict(RegisterConfig())
         values[OURS] = {"model": model.name, "weights": _digest(model), "config": config}

@@ -194,14 +194,24 @@ def simulated(
             spacing_mm=spacing_mm,
         )
 
-    simulation, draws = draw(), 1
-    while filled_ml(simulation.volume) < SMALLEST_IUS_ML and draws < MOST_DRAWS:
-        simulation, draws = draw(), draws + 1
+    simulation = worth_registering(draw)
     made = simulation.volume
     inside = (made.array > 0).nonzero()
     chosen = inside[torch.randint(len(inside), (TARGETS,), generator=generator).to(inside.device)]
     targets = made.points_ras(chosen.float())
     return Images(mri, made, simulation.to_mri(targets), targets)
+
+
+def worth_registering(
+    draw: Callable[[], Simulation], least_ml: float = SMALLEST_IUS_ML
+) -> Simulation:
+    """The first of `MOST_DRAWS` simulations whose field of view is large enough, else the last."""
+    simulation = draw()
+    for _ in range(1, MOST_DRAWS):
+        if filled_ml(simulation.volume) >= least_ml:
+            break
+        simulation = draw()
+    return simulation
 
 
 def mirrored(mri: Volume) -> Volume:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TypedDict, cast
+from dataclasses import dataclass, fields
+from typing import TypedDict
 
 import torch
 
@@ -14,33 +14,17 @@ from ..models.described import Described
 from ..runtime.version import __version__
 from ..trust.assess import Trust
 
-
-class TrustFigures(TypedDict):
-    """Numbers behind a verdict, see `Trust`; None where one could not be determined."""
-
-    independent_inliers: float | None
-    chance_inliers: float | None
-    chance_deviation: float | None
-    chance_ratio: float | None
-    score_ratio: float | None
-    mind_margin: float | None
-    lc2_margin: float | None
-    spread_mm: float | None
-    inlier_rms_mm: float | None
-    agreement_mm: float | None
-    deformation_mm: float | None
-    raw_error_mm: float | None
-    predicted_tre_mm: float | None
-    confidence: float
+_COUNTED_OR_SAID = ("n_inliers", "verdict", "reasons")  # of `Trust`, beside its numbers
 
 
 class Judged(TypedDict):
-    """What a report and an outcome of the benchmark both tell of one registration.
+    """The values that a report and an outcome of the benchmark have in common.
 
     ``n_matches`` and ``n_inliers`` count all matches that the estimation used;
-    ``n_reported_matches`` counts the best of them, of which matching precision tells, and is how
-    many pictures, scenes and the panel show.
-    ``n_keypoints_mri`` and ``n_keypoints_ius`` count described points.
+    ``n_reported_matches`` counts the best of them, by which matching precision is measured; as many
+    matches are shown in pictures, scenes and the panel. ``n_keypoints_mri`` and
+    ``n_keypoints_ius`` count described points. ``trust`` holds the other numbers of `Trust` by
+    their names; None where one could not be determined.
     """
 
     verdict: str
@@ -53,7 +37,7 @@ class Judged(TypedDict):
     n_matches: int
     n_inliers: int
     n_reported_matches: int
-    trust: TrustFigures
+    trust: dict[str, float | None]
     device: str
     model: str
     version: str
@@ -81,7 +65,7 @@ class Registration:
         agreeing: all matches that were found and agree on the transform, inliers included.
         n_reported: how many of the best matches are reported, and how many matches are drawn.
         seconds: per stage and "total".
-        device: that computed.
+        device: on which it was computed.
         model: name of the model.
     """
 
@@ -115,9 +99,10 @@ class Registration:
     def drawn(self) -> tuple[Matches, torch.Tensor]:
         """The matches that pictures, scenes and the panel show, and ``[R]`` bool, which agree.
 
-        Those that support each other best lie close together, so these are spread evenly over the
-        iUS, from all that agree. They and the others stand in the proportion of the matches that
-        the estimation used; any number of the first ones is as evenly spread.
+        The matches that support each other best lie close together. The ones shown are therefore
+        spread evenly over the iUS, and taken from all that agree. The share of those that do not
+        agree is that of the matches which the estimation used. Any number of the first ones is
+        spread as evenly.
         """
         wrong = self.matches.indices[~self.inliers], self.matches.scores[~self.inliers]
         share = 1 - len(wrong[0]) / max(len(self.matches), 1)
@@ -146,10 +131,7 @@ class Registration:
     def report(self) -> Report:
         """Plain values."""
         trust = self.trust
-        figures = asdict(trust)
-        evidence = cast(
-            "TrustFigures", {name: figures[name] for name in TrustFigures.__annotations__}
-        )
+        names = [field.name for field in fields(trust) if field.name not in _COUNTED_OR_SAID]
         return {
             "verdict": trust.verdict,
             "accepted": trust.accepted,
@@ -163,7 +145,7 @@ class Registration:
             "n_inliers": int(self.inliers.sum()),
             "n_reported_matches": self.n_reported,
             "inlier_rms_mm": trust.inlier_rms_mm,
-            "trust": evidence,
+            "trust": {name: getattr(trust, name) for name in names},
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "device": self.device,
             "model": self.model,

@@ -1,10 +1,10 @@
 """Search over all orientations for the most promising poses of the iUS.
 
-The encoder tolerates rotations of up to about 50 degrees, so the iUS is described in orientations
-that lie close enough to any other. Describing all of it in each would take longer than the rest of
-the registration. Here a ball around most of its salient points is described, both images shrunk:
-the same network then sees more anatomy around each point in a fraction of the voxels. That is too
-coarse to locate the iUS, and tells which few orientations can be right.
+The encoder tolerates rotations of up to about 50 degrees, so the iUS is described in a set of
+orientations that covers all others to within that. Describing all of it in each would take longer
+than the rest of the registration. Here only a ball around most of its salient points is described,
+with both images shrunk. The same network then sees more anatomy around each point, in a fraction of
+the voxels. This is too coarse to locate the iUS, but shows which few orientations can be right.
 """
 
 from __future__ import annotations
@@ -25,31 +25,30 @@ from ..geometry.orientations import orientations
 from ..geometry.transform import Matrix, nearest_rotation
 from ..geometry.volume import Grid, Volume
 from ..models.described import Described
-from ..trust.assess import best_elsewhere
+from ..trust.assess import ELSEWHERE_MM, best_elsewhere
 from .candidate import Candidate, Pair, Target
 
-_CENTRES = 400  # points among which the middle of the ball is chosen
+_CENTRES = 400  # points among which the centre of the ball is chosen
 _BATCH = 4  # orientations described at once
-_CLEAR_LEAD = 1.15  # by which the best pose agrees better where no other needs to be tried
-_APART_MM = 12.0  # root mean square displacement that makes another pose
+_CLEAR_LEAD = 1.15  # ratio to the second best score from which on no other orientation is tried
 _NEAREST = MatchConfig(method="nearest", rank="similarity")
 
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """How the iUS may lie: ``T_fixed_moving`` (4x4, RAS mm) and how well descriptors agree so."""
+    """A possible ``T_fixed_moving`` (4x4, RAS mm) and its descriptor score."""
 
     matrix: Matrix
     score: float
 
 
 class OrientationSearch:
-    """One iUS held against one MRI in many orientations.
+    """One iUS compared with one MRI in many orientations.
 
     Args:
         encoder: of both images.
-        pair: the MRI with as many described places as the search shall know.
-        config: how many orientations, and how coarsely they are looked at.
+        pair: the iUS, and the MRI with the described points that the search uses.
+        config: number of orientations, and how coarsely they are described.
         estimate: of each pose.
         generator: source of randomness.
     """
@@ -69,10 +68,10 @@ class OrientationSearch:
         self.centre, self.points, self.block = self._ball(pair.points)
 
     def poses(self) -> list[Pose]:
-        """Different poses, the one that agrees best first; at most ``config.keep``.
+        """Different poses, best score first; at most ``config.keep``.
 
-        The best of all orientations are looked at once more in the orientation that was found.
-        More orientations are tried only while no pose leads clearly.
+        The best of all orientations are described again in the orientation that was found. More
+        orientations are tried only while no pose leads clearly.
         """
         keep, found, done = self.config.keep, [], 0
         for count in self.config.orientations:
@@ -86,7 +85,7 @@ class OrientationSearch:
         return found
 
     def worth_comparing(self) -> list[Pose]:
-        """The best of `poses` where it leads clearly, else as many as are to be compared."""
+        """The best of `poses` if it leads clearly, else the best ``config.compared`` of them."""
         poses = self.poses()
         return poses[: 1 if _leads(poses) else self.config.compared]
 
@@ -97,8 +96,8 @@ class OrientationSearch:
         return Target.of(target.mri, Described(points, descriptors), target.grid.spacing_mm)
 
     def _ball(self, points: torch.Tensor) -> tuple[np.ndarray, torch.Tensor, int]:
-        """Middle of the ball with most points, RAS mm, the first of the points in it, and the edge
-        in voxels of the block that shows it: the smallest that holds enough of them."""
+        """Centre of the ball with most points (RAS mm), the first of the points in it, and the edge
+        in voxels of the block that shows it: the smallest with enough points."""
         encoder, config = self.encoder.config, self.config
         centres = points[:_CENTRES]
         ways = torch.cdist(centres, points)
@@ -113,8 +112,8 @@ class OrientationSearch:
         return centres[best].double().cpu().numpy(), within[: config.points], block
 
     def _tried(self, rotations: Sequence[np.ndarray] | np.ndarray, climb: bool) -> list[Pose]:
-        """The best pose with each rotation ``[3, 3]`` or some way from it, where there is one;
-        with ``climb`` the descriptor score is followed uphill from there."""
+        """The best pose for each rotation ``[3, 3]`` or near it, where there is one; with ``climb``
+        the descriptor score is maximised from there."""
         found = []
         for start in range(0, len(rotations), _BATCH):
             for descriptors in self._described(rotations[start : start + _BATCH]):
@@ -151,25 +150,25 @@ class OrientationSearch:
         return Pose(matrix, score.at(matrix))
 
     def distinct(self, poses: Sequence[Pose]) -> list[Pose]:
-        """Best first, without those that lie where a better one does."""
+        """Best first, without those that lie near a better one."""
         kept: list[Pose] = []
         for pose in sorted(poses, key=lambda pose: pose.score, reverse=True):
             ways = (transform.rms_displacement_mm(self.points, pose.matrix, k.matrix) for k in kept)
-            if all(way > _APART_MM for way in ways):
+            if all(way > ELSEWHERE_MM for way in ways):
                 kept.append(pose)
         return kept
 
 
 def _leads(poses: Sequence[Pose]) -> bool:
-    """Whether the first of different poses agrees clearly better than the second."""
+    """Whether the first of several poses has a clearly better score than the second."""
     return len(poses) > 1 and poses[0].score > _CLEAR_LEAD * poses[1].score
 
 
 def stands_out(
     coarse: Candidate, lead: float, config: RegisterConfig, generator: torch.Generator
 ) -> bool:
-    """Whether the descriptors agree ``lead`` times as well at a candidate as at any other place
-    that is found in the orientation in which it was described."""
+    """Whether the score of a candidate is ``lead`` times that of any other position that is found
+    in the orientation in which the iUS was described."""
     matrix, score = coarse.result.matrix, coarse.descriptor_score
     if matrix is None or score is None:
         return False

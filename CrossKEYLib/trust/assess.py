@@ -1,11 +1,11 @@
-"""How far a registration can be trusted, judged from its matches, descriptors and images alone.
+"""How far a registration can be trusted, assessed from its matches, descriptors and images alone.
 
 Seven questions, each answered by a number:
 
 - Do more matches agree than chance would bring about?
 - Do the descriptors agree better at this transform than at any other?
-- Do the borders of tissue in both images agree better here than 4 mm beside?
-- Does the MRI explain the brightness of the ultrasound better here than 4 mm beside?
+- Do the tissue borders of both images agree better here than 4 mm away?
+- Does the MRI explain the brightness of the ultrasound better here than 4 mm away?
 - Do independent halves of the matches give the same transform?
 - Are the inliers spread widely enough to determine a rotation?
 - How large is the expected error over the field of view?
@@ -29,46 +29,46 @@ from ..geometry.transform import Matrix, apply, perturbations_about, rms_displac
 from .confidence import ACCEPTED, REFUSED, TrustModel
 from .tentative import Tentative
 
-_BLOCK_RADII = 2.0  # edge of the blocks of matches that stay together, in cluster radii
-_WIDE_REACH = 3.0  # residuals looked at for deformation, in inlier thresholds
-_RIVALS = 600  # other places looked at
-_CLIMBS = 3  # from so many of them
+_BLOCK_RADII = 2.0  # edge of the blocks of matches that are kept together, in cluster radii
+_WIDE_REACH = 3.0  # largest residual that counts for the deformation, in inlier thresholds
+_RIVALS = 600  # other positions that are scored
+_CLIMBS = 3  # of them, from which the score is optimised
 _RIVAL_SPREAD_MM, _RIVAL_SPREAD_DEG = 15.0, 20.0  # standard deviations per axis
-_ELSEWHERE_MM = 12.0  # displacement that makes another place
-_NEIGHBOUR_RADII = 3.0  # neighbours deform together up to here, in cluster radii
+ELSEWHERE_MM = 12.0  # RMS displacement that makes another position
+_NEIGHBOUR_RADII = 3.0  # distance up to which neighbours deform together, in cluster radii
 
 
 @dataclass(frozen=True)
 class Trust:
-    """The figures of a registration, and the verdict. None stands for what could not be determined;
-    without a transform that is everything but the number of inliers.
+    """The figures of a registration, and the verdict. None stands for a figure that could not be
+    determined; without a transform these are all but the number of inliers.
 
     Attributes:
         n_inliers: matches within the inlier threshold.
-        independent_inliers: how many independent ones they are worth, neighbours counted jointly.
-        chance_inliers: inliers that the same search finds among shuffled matches, mean.
+        independent_inliers: effective number of independent inliers; neighbours count jointly.
+        chance_inliers: mean number of inliers that the same search finds in shuffled matches.
         chance_deviation: standard deviation of that number.
-        chance_ratio: independent inliers over what chance reaches (mean + 2 deviations).
-        score_ratio: the descriptor score over the best score of any other place, both without
-            refinement of the given transform; None where keypoints alone were described.
-        mind_margin: by how much self-similarities of the images agree better here than 4 mm beside
+        chance_ratio: independent inliers over those that chance gives (mean + 2 deviations).
+        score_ratio: the descriptor score over the best score of any other position. The given
+            transform is not refined for it; None where only keypoints were described.
+        mind_margin: by how much self-similarities of the images agree better here than 4 mm away
             (`mind_margin`); None where too little of the ultrasound lies on the MRI.
-        lc2_margin: how much more of the iUS's brightness the MRI explains here than 4 mm beside
+        lc2_margin: how much more of the iUS's brightness the MRI explains here than 4 mm away
             (`lc2_margin`); None likewise.
-        spread_mm: second largest standard deviation of the inliers; small for a lump or a line.
+        spread_mm: second largest standard deviation of the inliers; small for a cluster or a line.
         inlier_rms_mm: root mean square residual of the inliers.
-        agreement_mm: RMS displacement over the field of view between transforms found anew, with
-            no start, from disjoint halves of the matches, median over splits; None if most halves
-            gave no transform.
-        deformation_mm: RMS of what neighbouring matches deviate in common from the transform:
-            the tissue has changed shape, or the images show different anatomy.
+        agreement_mm: RMS displacement over the field of view between two transforms, each
+            estimated without a start from one half of the matches; median over splits. None if
+            most halves gave no transform.
+        deformation_mm: RMS deviation from the transform that neighbouring matches have in common:
+            the tissue has deformed, or the images show different anatomy.
         raw_error_mm: noise of the fit over the field of view, half the disagreement of halves, and
             deformation, in quadrature; None where the halves gave no transform.
         predicted_tre_mm: the mean error over the field of view is at most this in 90 % of right
             results: the raw error and `TrustModel.hidden_mm`, in quadrature.
         confidence: 0 to 1, see `confidence.TrustModel`.
-        verdict: "accepted"; "doubtful", to be used only when a person has looked at it; "refused".
-        reasons: why it is not accepted, in plain sentences; empty when it is.
+        verdict: "accepted"; "doubtful", to be used only after a person has checked it; "refused".
+        reasons: sentences that say why it is not accepted; empty when it is.
     """
 
     n_inliers: int
@@ -91,7 +91,7 @@ class Trust:
 
     @property
     def accepted(self) -> bool:
-        """Whether the transform may be used without a second look."""
+        """Whether the transform may be used without a check by a person."""
         return self.verdict == ACCEPTED
 
 
@@ -109,20 +109,20 @@ def assess(
     lc2_margin: float | None,
     tentative: Tentative | None = None,
 ) -> Trust:
-    """Assess a result by the matches it came from, and by the descriptors behind them.
+    """Assess a result by its matches and by their descriptors.
 
     Args:
         points_fixed: ``[K, 3]`` RAS mm, the matches given to the estimation.
         points_moving: ``[K, 3]`` RAS mm, paired row by row.
-        result: what ``estimate_rigid`` made of them.
+        result: of ``estimate_rigid`` from these matches.
         fov_points: ``[P, 3]`` RAS mm on the moving side, samples of the field of view.
         config: the settings of that estimation.
-        trust: repeats, and the model that judges.
+        trust: repeats, and the model of the trust.
         generator: the same state gives the same verdict.
-        descriptor_score: of both images, when it took part in the estimation. The score that
-            the transform reaches is then compared with the best score of any other place.
+        descriptor_score: of both images, if the estimation used it. The score of the transform
+            is then compared with the best score of any other position.
         mind_margin, lc2_margin: see `Trust`.
-        tentative: what the matches were chosen from; the matches themselves when missing.
+        tentative: the matches from which these were chosen; the same matches when missing.
 
     Raises:
         EstimationError: no field-of-view points.
@@ -141,9 +141,9 @@ def assess(
     ratio = worth / float(chance_worth.mean() + 2 * chance_worth.std(correction=0))
     score_ratio = None
     if descriptor_score is not None:
-        # Not at the top nearby: features that pulled the transform away are a reason for doubt.
+        # The transform itself, not the optimum near it: if the refinement left it, that is a doubt.
         reached = descriptor_score.at(result.matrix)
-        # Those that support each other support this place; the others know of other places.
+        # The chosen matches support this position; the others may support another one.
         best = slice(len(points_fixed))
         ends = tentative.points_fixed[best], tentative.points_moving[best]
         matched = (*ends, result.matrix, fov_points)
@@ -226,11 +226,11 @@ def _chance(
     trust: TrustConfig,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best that the same search finds in matches without a truth: inliers, and independent
+    """What the same search finds in matches that have no common motion: inliers, and independent
     inliers, one entry per repeat.
 
-    Whole blocks of moving points trade places and keep their fixed ends: a common motion is
-    destroyed, while neighbours that err together, which chance can exploit, go on doing so.
+    Blocks of moving points are permuted while their fixed ends stay. This destroys the common
+    motion and keeps the common errors of neighbours, from which chance can profit.
     """
     counts, worths = [], []
     edge = _BLOCK_RADII * config.cluster_radius_mm
@@ -241,7 +241,7 @@ def _chance(
         fixed, shuffled = tentative.chosen(points_moving=tentative.points_moving + moved)
         found = locate(fixed, shuffled, config, generator)
         pair = fixed[found.inliers], shuffled[found.inliers]
-        # A search without result may still have had one match less than it needs.
+        # A search that fails may have found one match less than it needs.
         counts.append(found.n_inliers if found else MIN_INLIERS - 1)
         worth = float(independence(*pair, config.cluster_radius_mm).sum()) if found else counts[-1]
         worths.append(worth)
@@ -258,12 +258,12 @@ def best_elsewhere(
     generator: torch.Generator,
     descriptor_score: DescriptorScore,
 ) -> float:
-    """Best score of the descriptors at any other place: the search that found ``matrix`` again,
-    with its neighbourhood forbidden, and a wide random search around it. Arguments as in `assess`,
-    ``matrix`` being ``T_fixed_moving`` (4x4, RAS mm)."""
+    """Best descriptor score at any other position: the search that found ``matrix`` is repeated
+    with the neighbourhood of ``matrix`` excluded, and a wide random search around it is added.
+    Arguments as in `assess`; ``matrix`` is ``T_fixed_moving`` (4x4, RAS mm)."""
 
     def scorer(matrices: torch.Tensor) -> torch.Tensor:
-        far = _apart(matrix, matrices.cpu().double(), fov_points) > _ELSEWHERE_MM
+        far = _apart(matrix, matrices.cpu().double(), fov_points) > ELSEWHERE_MM
         return torch.where(
             far.to(descriptor_score.points.device), descriptor_score(matrices), -torch.inf
         )
@@ -277,7 +277,7 @@ def best_elsewhere(
     for _ in range(trust.rival_searches):
         other = estimate_rigid(points_fixed, points_moving, rigid, generator, scorer=scorer).matrix
         starts += [] if other is None else [other]
-    # A climb may lead back to the place itself; then only where it began is elsewhere.
+    # The optimisation may lead back to ``matrix``; then only its start is another position.
     ends = starts + [descriptor_score.refined(start, generator) for start in starts]
     return max(0.0, float(scorer(torch.from_numpy(np.stack(ends))).max()))
 
@@ -297,10 +297,10 @@ def _agreement(
     generator: torch.Generator,
     descriptor_score: DescriptorScore | None,
 ) -> float | None:
-    """Median over random splits of the RMS displacement between two transforms, each found from
-    the matches and descriptors in every other block. Blocks, so that neighbours never support both
-    sides. Its variance is four times that of the whole's error: each half has twice that, and two
-    differ. None where most splits gave no transform."""
+    """Median over random splits of the RMS displacement between two transforms, each estimated
+    from the matches and descriptors in every other block. With blocks, neighbours never support
+    both halves. The variance is four times that of the error of all matches: each half has twice
+    the variance, and two halves are compared. None if most splits gave no transform."""
     displacements = []
     edge = _BLOCK_RADII * config.cluster_radius_mm
     for _ in range(trust.splits):
@@ -325,7 +325,7 @@ def _agreement(
 
 
 def _even_block(points: torch.Tensor, edge_mm: float, offset: torch.Tensor) -> torch.Tensor:
-    """Bool ``[K]``: which points lie on the white fields of a 3D chessboard."""
+    """Bool ``[K]``: which points lie in every other cube of a 3D checkerboard."""
     return torch.floor(points / edge_mm + offset).sum(1) % 2 == 0
 
 
@@ -341,8 +341,8 @@ def _deformation(
 ) -> float:
     """RMS length in mm of the smooth part of the residuals.
 
-    Noise and wrong matches are independent between neighbours that are not duplicates, so the mean
-    inner product of their residuals holds only what they have in common.
+    Noise and wrong matches are independent between neighbours that are not duplicates. The mean
+    inner product of their residuals is therefore the variance of what they have in common.
     """
     fixed, moving = points_fixed.cpu().double(), points_moving.cpu().double()
     residuals = apply(matrix, moving) - fixed
@@ -364,9 +364,9 @@ def _fit_error(
     fov_points: torch.Tensor,
     kind: str,
 ) -> float:
-    """Expected error in mm, mean over the field of view, that noise in the inliers leaves in a
-    least-squares fit: its covariance, with ``weights`` that sum to the independent inliers.
-    Inliers are float64 on the CPU."""
+    """Expected error (mm, mean over the field of view) of a least-squares fit from noise in the
+    inliers, by its covariance. The ``weights`` sum to the number of independent inliers, which are
+    float64 on the CPU."""
     moved = apply(matrix, moving)
     centre = weights @ moved / weights.sum()
     design = _design(moved - centre, kind)
@@ -380,7 +380,7 @@ def _fit_error(
 
 
 def _design(points: torch.Tensor, kind: str) -> torch.Tensor:
-    """How ``[N, 3]`` points move with the parameters, ``[N, 3, P]``: shift and turn, or affine."""
+    """Derivatives ``[N, 3, P]`` of points ``[N, 3]`` by the parameters: rigid or affine."""
     identity = torch.eye(3, dtype=points.dtype).expand(len(points), 3, 3)
     if kind == "affine":
         linear = torch.einsum("nij,nk->nijk", identity, points).flatten(2)

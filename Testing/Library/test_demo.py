@@ -93,7 +93,7 @@ def test_demo(tmp_path, capsys):
     assert left == PROMISED
     matrix = read_transform(folder / "iUS_to_MRI.tfm")
     fixed, moving = read_landmark_pairs(CASE / "landmarks.csv")
-    assert float(target_errors(matrix, fixed, moving).mean()) == pytest.approx(after, abs=0.01)
+    assert float(target_errors(matrix, fixed, moving).mean()) == pytest.approx(after, abs=0.06)
     assert json.loads((folder / "report.json").read_text())["verdict"] == "accepted"
     assert "scene.mrml in 3D Slicer" in said
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from CrossKEYLib.config import RegisterConfig
+from CrossKEYLib.evaluation.cases import worth_registering
 from CrossKEYLib.formats.atomic import check_writable, write_json
 from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.models.patient import Model
@@ -86,10 +87,10 @@ def measure(
 def curves(mri: Volume, settings: Settings, seed: int = 0) -> dict[str, list[dict[str, float]]]:
     """Both series, each setting measured in a fresh process."""
     generator = torch.Generator().manual_seed(seed)
-    anatomy, least = read_anatomy([mri]), LEAST_ML * 1000 / SIMULATED_MM**3
-    ius = simulate(anatomy, generator, spacing_mm=SIMULATED_MM).volume
-    while int((ius.array > 0).sum()) < least:
-        ius = simulate(anatomy, generator, spacing_mm=SIMULATED_MM).volume
+    anatomy = read_anatomy([mri])
+    ius = worth_registering(
+        lambda: simulate(anatomy, generator, spacing_mm=SIMULATED_MM), LEAST_ML
+    ).volume
     found: dict[str, list[dict[str, float]]] = {"size": [], "points": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -15,23 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 
-from CrossKEYLib.evaluation.cases import Images, without_its_side
+from CrossKEYLib.config import read_yaml
+from CrossKEYLib.evaluation.cases import Images, without_its_side, worth_registering
 from CrossKEYLib.formats.landmarks import read_landmark_pairs
 from CrossKEYLib.geometry.filters import gaussian
 from CrossKEYLib.geometry.volume import Grid, Volume
 from CrossKEYLib.synthesis.anatomy import Anatomy, read_anatomy
 from CrossKEYLib.synthesis.deformation import Deformation
 from CrossKEYLib.synthesis.probe import Probe
-from CrossKEYLib.synthesis.simulator import simulate
+from CrossKEYLib.synthesis.simulator import Simulation, simulate
 from CrossKEYLib.synthesis.style import Style
-from CrossKEYLib.trust.plausibility import SMALLEST_IUS_ML, filled_ml
 
 PEOPLE = Path(__file__).resolve().parents[2] / "Resources" / "Configs" / "people.yaml"
 CONTRASTS = ("T1", "T1POST", "T2", "FLAIR")
 TARGETS = 500  # places in the field of view where the error is measured
-MOST_DRAWS = 20  # of a probe, which may by chance see next to nothing
 BOX_MM = 80.0  # edge of a crop that must not show what the ultrasound shows
 DEFORMED = 0.85  # share of the sweeps
 BOXED = 0.75  # share of the MRI that are cropped to the ultrasound; such pairs take least time
@@ -74,7 +72,7 @@ class People:
     """
 
     def __init__(self, lists: tuple[str, ...], data: Path, extra: dict[str, Path]) -> None:
-        listed = yaml.safe_load(PEOPLE.read_text(encoding="utf-8"))
+        listed = read_yaml(PEOPLE)
         names = [name for one in lists for name in listed["heads"][one]]
         found = {name: _contrasts(name, data, extra) for name in names}
         self.heads = {name: files for name, files in found.items() if files}
@@ -133,15 +131,16 @@ def sweep_of(files: dict[str, Path], generator: torch.Generator) -> tuple[str, S
     contrast = list(files)[_int(len(files), generator)]
     anatomy = _anatomy((files[contrast],))
     spacing_mm = 0.5 + 0.5 * _u(generator)
-    for _ in range(MOST_DRAWS):
+
+    def draw() -> Simulation:
         probe, style = Probe.draw(anatomy, generator), Style.draw(generator)
         style = replace(style, blob_count=0, tumour_count=0)  # the MRI stays as it is
         bent = Deformation.draw(probe, generator) if _u(generator) < DEFORMED else None
-        made = simulate(
+        return simulate(
             anatomy, generator, probe=probe, style=style, deformation=bent, spacing_mm=spacing_mm
         )
-        if filled_ml(made.volume) >= SMALLEST_IUS_ML:
-            break
+
+    made = worth_registering(draw)
     inside = (made.volume.array > 0).nonzero()
     chosen = inside[torch.randint(len(inside), (TARGETS,), generator=generator)]
     targets = made.volume.points_ras(chosen.float())

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...config import Settings
+from ...config.values import Count, CountOrZero, PositiveShare
 from ...errors import EstimationError, InputError
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
@@ -25,19 +27,14 @@ INSTALL = "ANTs is not installed; run: pip install antspyx"
 
 
 @dataclass(frozen=True)
-class AntsConfig:
+class AntsConfig(Settings):
     """ANTsPy's defaults for a rigid stage, with a mask at every level and denser sampling."""
 
-    bins: int = 32
-    sampling_share: float = 0.5  # regular, of the voxels in the mask
-    iterations: tuple[int, ...] = (2100, 1200, 1200, 100)
-    shrink_factors: tuple[int, ...] = (6, 4, 2, 1)
-    sigma_voxels: tuple[int, ...] = (3, 2, 1, 0)
-
-
-def check_installed() -> None:
-    """Raises InputError, with the command that installs it, when the package is missing."""
-    _package()
+    bins: Count = 32
+    sampling_share: PositiveShare = 0.5  # regular, of the voxels in the mask
+    iterations: tuple[CountOrZero, ...] = (2100, 1200, 1200, 100)
+    shrink_factors: tuple[Count, ...] = (6, 4, 2, 1)
+    sigma_voxels: tuple[CountOrZero, ...] = (3, 2, 1, 0)
 
 
 def register(
@@ -51,7 +48,7 @@ def register(
         InputError: an image that holds nothing, or ANTs is not installed.
         EstimationError: ANTs gave up.
     """
-    ants = _package()
+    ants = package()
     config = config or AntsConfig()
     pair = Pair.of(fixed, moving)
     with tempfile.TemporaryDirectory() as folder, _seeded(ants, seed + 1):  # 0 means the clock
@@ -109,8 +106,12 @@ def _seeded(ants: Any, seed: int) -> Generator[None, None, None]:
         np.random.set_state(arrays)
 
 
-def _package() -> Any:
-    """Loaded when asked for: it is optional, and takes seconds."""
+def package() -> Any:
+    """Loaded when asked for: it is optional, and takes seconds.
+
+    Raises:
+        InputError: it is missing; the text is the command that installs it.
+    """
     # ITK reads this once, when its library is first used.
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(torch.get_num_threads()))
     try:

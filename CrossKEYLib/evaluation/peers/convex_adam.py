@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from ...config import Settings
+from ...config.values import Count, Positive
 from ...errors import InputError
 from ...estimation.kabsch import kabsch
 from ...geometry.transform import Matrix
@@ -26,16 +28,11 @@ _REACH_MM = 24.0  # of the default search: 4 steps of 6 voxels
 
 
 @dataclass(frozen=True)
-class ConvexAdamConfig:
+class ConvexAdamConfig(Settings):
     """The package's default settings, on a grid of this spacing."""
 
-    spacing_mm: float = 1.0
-    iterations: int = 80  # of Adam
-
-
-def check_installed() -> None:
-    """Raises InputError, with the command that installs it, when the package is missing."""
-    _package()
+    spacing_mm: Positive = 1.0
+    iterations: Count = 80  # of Adam
 
 
 def register(
@@ -54,14 +51,14 @@ def register(
     Raises:
         InputError: an image that holds nothing, or ConvexAdam is not installed.
     """
-    package, config = _package(), config or ConvexAdamConfig()
+    convex_adam, config = package(), config or ConvexAdamConfig()
     pair = Pair.of(fixed, moving)
     # With a border, into which displacements may lead.
     grid = Grid.around(pair.ius.corners_ras(), config.spacing_mm, _REACH_MM)
     ius, mri, mask = (volume.resample(grid) for volume in (pair.ius, pair.mri, pair.mask))
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package relies on a default that PyTorch warns of
-        field = package.convex_adam_pt(
+        field = convex_adam.convex_adam_pt(
             ius.array,
             mri.array,
             selected_niter=config.iterations,
@@ -74,9 +71,13 @@ def register(
     return kabsch(*ends).numpy()
 
 
-def _package() -> Any:
+def package() -> Any:
     """Loaded when asked for: it is optional. Importing it silences all warnings for good, which is
-    undone here."""
+    undone here.
+
+    Raises:
+        InputError: it is missing; the text is the command that installs it.
+    """
     with warnings.catch_warnings():
         try:
             from convexAdam import convex_adam_MIND  # type: ignore[reportMissingImports]

@@ -15,6 +15,8 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ...config import Settings
+from ...config.values import Count, Positive, Share
 from ...errors import EstimationError, InputError
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
@@ -24,15 +26,16 @@ INSTALL = "elastix is not installed; run: pip install itk-elastix"
 
 
 @dataclass(frozen=True)
-class ElastixConfig:
+class ElastixConfig(Settings):
     """elastix's own rigid parameter map; these replace its entries."""
 
-    resolutions: int = 4
-    iterations: int = 500  # the manual advises 500 to 2000
-    samples: int = 4096  # new ones in each iteration
-    bins: int = 32
-    max_step_mm: float = 1.0  # in the first iteration; the size of a voxel, as the manual advises
-    least_valid_share: float = 0.1  # of the samples, inside the MRI
+    resolutions: Count = 4
+    iterations: Count = 500  # the manual advises 500 to 2000
+    samples: Count = 4096  # new ones in each iteration
+    bins: Count = 32
+    # In the first iteration: the size of a voxel, as the manual advises.
+    max_step_mm: Positive = 1.0
+    least_valid_share: Share = 0.1  # of the samples, inside the MRI
 
     def entries(self, seed: int) -> dict[str, str]:
         return {
@@ -52,11 +55,6 @@ class ElastixConfig:
         }
 
 
-def check_installed() -> None:
-    """Raises InputError, with the command that installs it, when the package is missing."""
-    _package()
-
-
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: ElastixConfig | None = None
 ) -> Matrix:
@@ -68,7 +66,7 @@ def register(
         InputError: an image that holds nothing, or elastix is not installed.
         EstimationError: elastix gave up.
     """
-    itk = _package()
+    itk = package()
     pair = Pair.of(fixed, moving)
     with _tolerant():
         found = _run(itk, pair, (config or ElastixConfig()).entries(seed))
@@ -119,8 +117,12 @@ def _image(itk: Any, volume: Volume, kind: type) -> Any:
     return image
 
 
-def _package() -> Any:
-    """Loaded when asked for: it is optional, and takes seconds."""
+def package() -> Any:
+    """Loaded when asked for: it is optional, and takes seconds.
+
+    Raises:
+        InputError: it is missing; the text is the command that installs it.
+    """
     try:
         with _tolerant():
             import itk  # type: ignore[reportMissingImports]

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from ...config import Settings
+from ...config.values import Count, Positive, PositiveShare, Share
 from ...geometry.filters import box_mean
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
@@ -21,15 +23,15 @@ from .search import ClimbConfig, register_by
 
 
 @dataclass(frozen=True)
-class Lc2Config:
+class Lc2Config(Settings):
     """Settings of the similarity and of its optimisation."""
 
-    spacing_mm: tuple[float, ...] = (2.0, 1.0)  # of the levels
-    patch_voxels: int = 5  # edge of a patch
-    stride_mm: float = 3.0  # between patches, which overlap
-    least_filled: float = 0.5  # of a patch
-    least_overlap: float = 0.5  # of the field of view with the MRI
-    ridge: float = 1e-5  # of the fits, in squared intensities
+    spacing_mm: tuple[Positive, ...] = (2.0, 1.0)  # of the levels
+    patch_voxels: Count = 5  # edge of a patch
+    stride_mm: Positive = 3.0  # between patches, which overlap
+    least_filled: Share = 0.5  # of a patch
+    least_overlap: PositiveShare = 0.5  # of the field of view with the MRI
+    ridge: Positive = 1e-5  # of the fits, in squared intensities
     search: ClimbConfig = field(default_factory=ClimbConfig)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ...config import Settings
+from ...config.values import Count, Positive, PositiveShare
 from ...descriptors.mind import self_similarity
 from ...geometry.filters import box_mean
 from ...geometry.transform import Matrix
@@ -16,13 +18,13 @@ from .search import ClimbConfig, register_by
 
 
 @dataclass(frozen=True)
-class MindConfig:
+class MindConfig(Settings):
     """Settings of the descriptor and of its optimisation."""
 
-    spacing_mm: tuple[float, ...] = (2.0, 1.0)  # of the levels
-    radius_voxels: int = 1  # of a patch
-    reach_voxels: int = 1  # between a voxel and its neighbours ("dilation")
-    least_overlap: float = 0.5  # of the field of view with the MRI
+    spacing_mm: tuple[Positive, ...] = (2.0, 1.0)  # of the levels
+    radius_voxels: Count = 1  # of a patch
+    reach_voxels: Count = 1  # between a voxel and its neighbours ("dilation")
+    least_overlap: PositiveShare = 0.5  # of the field of view with the MRI
     search: ClimbConfig = field(default_factory=ClimbConfig)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ...config import Settings
+from ...config.values import Count, NotNegative, Positive, PositiveShare
 from ...errors import EstimationError
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
@@ -18,16 +20,16 @@ from .images import LPS_RAS, Pair, from_itk, to_sitk
 
 
 @dataclass(frozen=True)
-class MutualInformationConfig:
+class MutualInformationConfig(Settings):
     """The settings of SimpleITK's own multi-resolution examples, with denser sampling."""
 
-    bins: int = 50
-    sampling_share: float = 0.25  # of the voxels in the mask
-    spacing_mm: tuple[float, ...] = (4.0, 2.0, 1.0)  # of the iUS, per level
-    sigma_mm: tuple[float, ...] = (2.0, 1.0, 0.5)  # of the Gaussian before, per level
-    learning_rate: float = 1.0  # mm, largest displacement of a step
-    min_step: float = 1e-3
-    iterations: int = 300  # per level
+    bins: Count = 50
+    sampling_share: PositiveShare = 0.25  # of the voxels in the mask
+    spacing_mm: tuple[Positive, ...] = (4.0, 2.0, 1.0)  # of the iUS, per level
+    sigma_mm: tuple[NotNegative, ...] = (2.0, 1.0, 0.5)  # of the Gaussian before, per level
+    learning_rate: Positive = 1.0  # mm, largest displacement of a step
+    min_step: Positive = 1e-3
+    iterations: Count = 300  # per level
 
 
 def register(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from ...config import Settings
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
 from . import ants, convex_adam, elastix, lc2, mind, mutual_information
@@ -24,17 +24,15 @@ class Peer:
     """
 
     register: Register
-    config: Any
-    check: Callable[[], None] = lambda: None
+    config: Settings
+    check: Callable[[], object] = lambda: None
 
 
 PEERS: Mapping[str, Peer] = {
     "mi": Peer(mutual_information.register, mutual_information.MutualInformationConfig()),
-    "elastix": Peer(elastix.register, elastix.ElastixConfig(), elastix.check_installed),
-    "ants": Peer(ants.register, ants.AntsConfig(), ants.check_installed),
+    "elastix": Peer(elastix.register, elastix.ElastixConfig(), elastix.package),
+    "ants": Peer(ants.register, ants.AntsConfig(), ants.package),
     "lc2": Peer(lc2.register, lc2.Lc2Config()),
     "mind": Peer(mind.register, mind.MindConfig()),
-    "convexadam": Peer(
-        convex_adam.register, convex_adam.ConvexAdamConfig(), convex_adam.check_installed
-    ),
+    "convexadam": Peer(convex_adam.register, convex_adam.ConvexAdamConfig(), convex_adam.package),
 }

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from ...config import Settings
+from ...config.values import Count, Positive
 from ...geometry import transform
 from ...geometry.transform import Matrix
 from ...geometry.volume import Volume
@@ -18,17 +20,17 @@ Similarity = Callable[[Matrix], float]  # of T_fixed_moving; larger is better
 
 
 @dataclass(frozen=True)
-class ClimbConfig:
+class ClimbConfig(Settings):
     """Several starts on the coarse level, Powell's method on each level."""
 
-    tries: int = 300  # random motions around the start, beside the start itself
-    spread_mm: float = 8.0  # their standard deviation per axis
-    spread_deg: float = 8.0
-    climbs: int = 3  # the start and the best of these are climbed on the coarse level
-    degrees_per_mm: float = 2.0  # one unit of rotation moves the rim about as far as one mm
-    first_step: float = 2.0  # mm, and as many units of rotation
-    evaluations: int = 300  # of the similarity, per climb
-    tolerance_mm: float = 0.05
+    tries: Count = 300  # random motions around the start, beside the start itself
+    spread_mm: Positive = 8.0  # their standard deviation per axis
+    spread_deg: Positive = 8.0
+    climbs: Count = 3  # the start and the best of these are climbed on the coarse level
+    degrees_per_mm: Positive = 2.0  # one unit of rotation moves the rim about as far as one mm
+    first_step: Positive = 2.0  # mm, and as many units of rotation
+    evaluations: Count = 300  # of the similarity, per climb
+    tolerance_mm: Positive = 0.05
 
 
 def search(

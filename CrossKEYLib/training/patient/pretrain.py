@@ -11,7 +11,7 @@ import torch
 from ...config import DenseConfig, TrainConfig
 from ...descriptors.dense import DenseEncoder
 from ...errors import InputError
-from ...formats.atomic import check_writable
+from ...formats.outputs import check_file
 from ...geometry.intensity import rescaled
 from ...geometry.volume import Volume
 from ...models.patient import Model, fingerprints
@@ -79,9 +79,7 @@ def pretrain(
     """
     plan = read_plan(data)
     config = of_length(plan.training, minutes, steps)
-    if output.suffix != ".pt":
-        raise InputError(f"{output}: the model's name must end in .pt")
-    check_writable(output)
+    check_file(output, (".pt",))
     device = distributed.own_device(device)
     patients, image_fingerprints = [], []
     for entry in plan.patients:

@@ -23,8 +23,9 @@ from torch import nn
 from ...descriptors.patches import axes_rotation, random_rotations
 from ...descriptors.resnet import ResNetDescriptor
 from ...errors import InputError, ModelError
-from ...formats.atomic import check_writable, whole
+from ...formats.atomic import whole
 from ...formats.checkpoint import TRAINING, load_checkpoint, save_checkpoint
+from ...formats.outputs import check_file
 from ...models.patient import Model, encoder_config, fingerprints
 from ...runtime.progress import Progress
 from .. import distributed
@@ -67,9 +68,7 @@ def train(
         ModelError: ``.training.pt`` belongs to another run.
     """
     settings = PublishedConfig.read(config)
-    if output.suffix != ".pt":
-        raise InputError(f"{output}: the model's name must end in .pt")
-    check_writable(output)
+    check_file(output, (".pt",))
     device = distributed.own_device(device)
     spacing = settings.network().patch_spacing_mm
     cases, image_fingerprints = [], []

@@ -11,7 +11,8 @@ import torch
 from ...config import RoundsConfig, UAEConfig, UniversalTrainConfig
 from ...descriptors.uae import UAENetwork
 from ...errors import EstimationError, InputError
-from ...formats.atomic import check_writable, write_json
+from ...formats.atomic import write_json
+from ...formats.outputs import check_file
 from ...geometry.intensity import gamma_normalised
 from ...geometry.volume import Volume
 from ...landmarks.atlas import carry_labels
@@ -98,9 +99,7 @@ def pretrain_universal(
         ModelError: the checkpoint belongs to another run.
     """
     plan = read_plan(data)
-    if output.suffix != ".pt":
-        raise InputError(f"{output}: the model's name must end in .pt")
-    check_writable(output)
+    check_file(output, (".pt",))
     config = of_length(plan.training, minutes, steps)
     device = distributed.own_device(device)
     loaded = [_load(entry, start, device) for entry in plan.patients]

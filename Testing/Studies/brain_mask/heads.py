@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from scipy import ndimage
 
+from CrossKEYLib.config import read_yaml
 from CrossKEYLib.geometry.brain import averaged, near_ras
 from CrossKEYLib.geometry.intensity import rescaled
 from CrossKEYLib.geometry.volume import Grid, Volume
@@ -59,7 +59,7 @@ class Head:
 def files(data: Path, colin: Path, split: str) -> list[tuple[str, str, Path]]:
     """(person, contrast, file) of every contrast of the people in this list."""
     found: list[tuple[str, str, Path]] = []
-    for person in yaml.safe_load(PEOPLE.read_text(encoding="utf-8"))["heads"][split]:
+    for person in read_yaml(PEOPLE)["heads"][split]:
         if person == "colin27":
             found.append((person, "T1", colin))
         elif person == "remind022":

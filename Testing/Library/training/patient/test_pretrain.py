@@ -163,7 +163,7 @@ def test_lists_that_cannot_be_used(data, content, message):
 
 
 def test_the_output_is_checked_before_the_work(data, tmp_path):
-    with pytest.raises(InputError, match=r"must end in \.pt"):
+    with pytest.raises(InputError, match=r"expected a name ending in \.pt"):
         pretrain(data, tmp_path / "model.pth")
     with pytest.raises(InputError, match="cannot write"):
         pretrain(data, tmp_path / "nowhere" / "model.pt")

@@ -380,7 +380,7 @@ def test_what_is_missing_is_named(data_dir, trained, tmp_path):
     config = config_file(tmp_path)
     with pytest.raises(InputError, match=r"img/mr; put the MRI there"):
         train.train(config, tmp_path, tmp_path / "a.pt")
-    with pytest.raises(InputError, match=r"must end in \.pt"):
+    with pytest.raises(InputError, match=r"expected a name ending in \.pt"):
         train.train(config, data_dir, tmp_path / "a.ckpt")
     with pytest.raises(ModelError, match=r"or its path as model\.checkpoint_path"):
         train.test(config, data_dir)

@@ -189,7 +189,7 @@ def test_models_of_another_kind_are_told_apart(data, tmp_path):
 
 
 def test_the_output_is_checked_before_the_work(data, tmp_path):
-    with pytest.raises(InputError, match=r"must end in \.pt"):
+    with pytest.raises(InputError, match=r"expected a name ending in \.pt"):
         pretrain_universal(data, tmp_path / "m.pth")
     with pytest.raises(InputError, match="cannot write"):
         pretrain_universal(data, tmp_path / "nowhere" / "m.pt")
