@@ -1,4 +1,4 @@
-"""Points that correspond -> the transform between their images."""
+"""From corresponding points to the transform between their images."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which matches support each other: the right ones agree in their distances, wrong ones rarely do.
+"""Which matches support each other: right ones agree in their distances, wrong ones rarely do.
 
-A rigid motion keeps the distance between any two points, so two right matches have edges of equal
-length in both images. Each match is scored by how many others it agrees with, each of which counts
-as much as it is supported itself: a few steps towards the first eigenvector of the matrix of
-agreements (spectral matching, Leordeanu and Hebert, ICCV 2005). No orientation is assumed.
+A rigid motion keeps the distance between any two points, so the edge between two right matches has
+the same length in both images. Each match is scored by the matches with which it agrees, weighted
+by their own scores: a few power iterations towards the first eigenvector of the agreement matrix
+(spectral matching, Leordeanu and Hebert, ICCV 2005). No orientation is assumed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..config import ConsensusConfig
 from .matching import Matches
 from .ransac import independence
 
-_LEAST = 1e-3  # vote of a match that does not stand out at all
+_LEAST = 1e-3  # initial weight of the match with the lowest score
 
 
 def supported(
@@ -23,12 +23,12 @@ def supported(
     matches: Matches,
     config: ConsensusConfig,
 ) -> Matches:
-    """The matches with most support, best first; their scores, in [0, 1], say how much.
+    """The matches with most support, best first; their scores are their support, in [0, 1].
 
     Args:
-        points_fixed: ``[M, 3]`` RAS mm, that the matches refer to.
+        points_fixed: ``[M, 3]`` RAS mm, to which the matches refer.
         points_moving: ``[N, 3]`` RAS mm, likewise.
-        matches: with scores that are higher where a match stands out.
+        matches: with scores, higher is better.
         config: tolerance, reach, and the share that is kept.
     """
     a, b = matches.indices.T
@@ -62,7 +62,7 @@ def support_of(
 
     Args:
         points_fixed, points_moving: ``[K, 3]`` RAS mm, paired row by row.
-        scores: ``[K]`` of the matches, which are their first votes.
+        scores: ``[K]`` of the matches, their initial weights.
         config: tolerance and reach.
     """
     if not len(scores):
@@ -70,9 +70,9 @@ def support_of(
     apart = torch.cdist(points_moving, points_moving)
     off = torch.cdist(points_fixed, points_fixed).sub_(apart)
     agree = off.div_(config.edge_tolerance_mm).square_().neg_().add_(1).clamp_min_(0)
-    agree.masked_fill_(apart < config.nearest_mm, 0)  # the same structure, no second witness
+    agree.masked_fill_(apart < config.nearest_mm, 0)  # the same structure, no further support
     agree.mul_(apart.div_(config.reach_mm).square_().mul_(-0.5).exp_())
-    # Many matches of one spot are one witness.
+    # Many matches of one structure count as one.
     alone = independence(points_fixed, points_moving, config.nearest_mm)
     support = scores.clamp_min(_LEAST)
     for _ in range(config.iterations):

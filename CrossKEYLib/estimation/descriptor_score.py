@@ -1,9 +1,9 @@
-"""How well a whole image agrees with a transform, not only its best matches.
+"""How well all described points agree with a transform, not only the best matches.
 
-Nearest neighbours keep one answer a point and lose the rest. Where most of them are wrong, the
-descriptors still tell right from wrong places on average: at the true transform the similarity
-between each iUS point and the MRI at the place it lands on is raised for nearly all points.
-Summed over thousands of points that singles out the true one among the candidates.
+Matching keeps one fixed point for each moving point and discards all other similarities. Even where
+most matches are wrong, descriptors distinguish right from wrong positions on average: at the true
+transform, the similarity between a point of the iUS and the point of the MRI on which it lands is
+raised for nearly all points. The sum over thousands of points identifies the true transform.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _STEPS = ((3.0, 4.0), (2.0, 2.5), (1.2, 1.5), (0.8, 1.0), (0.5, 0.6), (0.3, 0.4)
 _TRIES = 160  # per step
 _ELITE = 10  # of the tries, averaged
 _TABLE_ELEMENTS = 250_000_000  # similarities kept, a byte each
-_TILE_ELEMENTS = 2_000_000  # places looked up, or similarities computed, at once
-_CLIP = 4.0  # standard scores beyond this count no more
+_TILE_ELEMENTS = 2_000_000  # positions looked up, or similarities computed, at once
+_CLIP = 4.0  # standard scores are clipped to this
 _LEVELS = 31  # to one standard deviation, so that the clipped scores fit into a byte
 
 
 class DescriptorGrid:
-    """Described points of the fixed image, looked up by place.
+    """Described points of the fixed image in a grid, looked up by position.
 
     Args:
         points: ``[M, 3]`` RAS mm, at least ``spacing_mm`` from each other.
         descriptors: ``[M, D]`` unit norm.
-        spacing_mm: edge of a cell; a place takes the descriptor of the point in its cell.
+        spacing_mm: edge of a cell; a position takes the descriptor of the point in its cell.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class DescriptorGrid:
         self.index[tuple(cells.T)] = torch.arange(len(points), dtype=torch.int32, device=device)
 
     def cells(self, points: torch.Tensor) -> torch.Tensor:
-        """Which cell ``[..., 3]`` RAS ``points [..., 3]`` lie in; outside ones may be negative."""
+        """Cell ``[..., 3]`` of RAS ``points [..., 3]``; outside of the grid it may be negative."""
         return torch.floor((points - self.origin) / self.spacing_mm).long()
 
     def landing(self, points: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
         """Index ``[N, H]`` (int32) of the described point on which each ``T_fixed_moving
-        [H, 4, 4]`` puts each moving point ``[N, 3]``; M where none is. As `lookup` after moving
-        the points, with the steps in between left out."""
+        [H, 4, 4]`` puts each moving point ``[N, 3]``; M where there is none. Equal to `lookup` of
+        the moved points, but faster."""
         into = torch.eye(4, dtype=torch.float64) / self.spacing_mm
         into[:3, 3] = -self.origin.double().cpu() / self.spacing_mm
         maps = (into @ matrices.cpu().double())[:, :3].permute(2, 1, 0).flatten(1).to(points)
@@ -66,12 +66,13 @@ class DescriptorGrid:
         return self._found(places.unbind(1))
 
     def lookup(self, points: torch.Tensor) -> torch.Tensor:
-        """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where is none."""
+        """Index ``[...]`` of the described point at RAS ``points [..., 3]``; M where there is
+        none."""
         return self._found(((points - self.origin) / self.spacing_mm).unbind(-1)).long()
 
     def _found(self, places: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Index (int32) of the described point at places counted in cells, along k, j and i."""
-        # What is below zero ends in the first cell, which is empty like the last.
+        """Index (int32) of the described point at positions in cells, along k, j and i."""
+        # Cells below zero are mapped to the first cell, which is empty like the last.
         k, j, i = (
             place.clamp(0, last).int()
             for place, last in zip(places, self.last.tolist(), strict=True)
@@ -81,8 +82,8 @@ class DescriptorGrid:
         return self.index.flatten().index_select(0, cells.flatten()).view(cells.shape)
 
     def similarity(self, descriptor: torch.Tensor) -> Volume:
-        """Cosine, -1 to 1, of every place to ``descriptor [D]`` (unit norm), as an image of one
-        voxel per cell; 0 where no described point is."""
+        """Cosine similarity, -1 to 1, of every described point with ``descriptor [D]`` (unit norm),
+        as an image of one voxel per cell; 0 where there is no described point."""
         values = F.pad(self.descriptors @ descriptor, (0, 1))
         edge, origin = self.spacing_mm, self.origin.cpu().double().numpy()
         centred = transform.from_parts(edge * np.eye(3), origin + edge / 2)
@@ -90,15 +91,15 @@ class DescriptorGrid:
 
 
 class DescriptorScore:
-    """Moving points held against a grid: how well the descriptors agree at a transform.
+    """Scores transforms by how well the descriptors of moving points agree with a grid.
 
-    Every similarity between a moving point and a place is computed once, here; scoring a
-    transform then only reads them. They are standardised for each moving point over all of the
-    fixed image, so that a transform which says nothing scores zero.
+    All similarities between moving and fixed points are computed once, here; scoring a transform
+    only reads them. They are standardised for each moving point over the fixed image, so that the
+    expected score of a random transform is zero.
 
     Args:
         grid: of the fixed image.
-        points: ``[N, 3]`` RAS mm, moving; evenly thinned when their table would be too large.
+        points: ``[N, 3]`` RAS mm, moving; thinned evenly if their table would be too large.
         descriptors: ``[N, D]`` unit norm.
     """
 
@@ -130,10 +131,10 @@ class DescriptorScore:
 
     def __call__(self, matrices: torch.Tensor) -> torch.Tensor:
         """Mean standard score ``[H]`` of the points under ``T_fixed_moving [H, 4, 4]`` (RAS mm);
-        points that land outside of all fixed points count zero. A `ransac.Scorer`."""
+        points that land on no fixed point count zero. A `ransac.Scorer`."""
         offsets, table, found = self.rows * self.table.shape[1], self.table.flatten(), []
         for part in matrices.split(max(1, _TILE_ELEMENTS // len(self.points))):
-            # Point by point, so that all that is read of a point's row is read at once.
+            # Point by point, so that the row of a point is read at once.
             places = self.grid.landing(self.points, part) + offsets[:, None]
             levels = table.index_select(0, places.flatten()).view(places.shape)
             found.append(levels.float().mean(0) / _LEVELS)
@@ -144,16 +145,16 @@ class DescriptorScore:
         return float(self(torch.from_numpy(matrix)[None]))
 
     def part(self, mask: torch.Tensor) -> DescriptorScore:
-        """The same with some of the moving points, bool ``[N]``."""
+        """The same for the moving points that a bool ``[N]`` selects."""
         part = copy(self)
         part.points, part.rows = self.points[mask], self.rows[mask]
         return part
 
     def refined(self, matrix: Matrix, generator: torch.Generator) -> Matrix:
-        """Climb from ``matrix`` (rigid) to the nearby transform of best score.
+        """The transform with the best score near ``matrix`` (rigid).
 
-        Random rigid steps about the middle of the points, ever smaller; the mean of the best few
-        is the next place to search around. Sampling needs no gradient of a lookup table.
+        Random search: rigid steps about the middle of the points, smaller each time; the next
+        search starts at the mean of the best few. This needs no gradient of the lookup table.
         """
         centre = self.points.double().mean(0).cpu().numpy()
         for translation_mm, angle_deg in _STEPS:

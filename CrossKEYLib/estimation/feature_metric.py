@@ -1,13 +1,13 @@
-"""Feature-metric refinement: two dense feature maps aligned directly, over the whole field of view.
+"""Feature-metric refinement: direct alignment of two dense feature maps over the field of view.
 
-Matches keep one answer a point, on the grid of the places that were described. Here the six numbers
-of a rigid motion are changed until the features themselves agree best between the samples: robust
+Matches join described points, so their accuracy is limited by the grid of these points. Here the
+six parameters of a rigid motion are optimised until the interpolated features agree best: robust
 Gauss-Newton with Levenberg's damping on ``f_fixed(T p) - f_moving(p)``, from blurred maps to sharp
 ones (Lindenberger et al., arXiv 2108.08291).
 
-Features of two modalities never agree fully, so an optimum always exists and proves nothing: the
-motion is found on one half of the field of view and must raise the agreement of the other half.
-Which network made the features does not matter here.
+An optimum always exists, also where the images do not belong together, so it proves nothing. The
+motion is therefore fitted to one half of the field of view and must raise the agreement in the
+other half. Any feature map can be used.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from ..geometry.transform import Matrix
 
 _STEP_CELLS = 0.5  # over which features are differentiated
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-6, 1e3
-_AGREED = 0.3  # residual of unit vectors (cosine 0.955) below which none is told from another
+_AGREED = 0.3  # residual of unit vectors (cosine 0.955) below which residuals count as equal
 _SETTLED_MM = 0.01  # shorter steps end a level
 _CURVATURE_STEP_MM = 0.5
-_FEWEST_BLOCKS = 8  # in each half, for a standard error that means something
+_FEWEST_BLOCKS = 8  # in each half, for a meaningful standard error
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureFit:
-    """Outcome of a refinement; falsy when it did not improve the agreement, which changes nothing.
+    """Outcome of a refinement; false if it did not improve the agreement. Then the start is kept.
 
     Attributes:
-        matrix: ``T_fixed_moving``, 4x4, RAS mm: refined, or the start where that is not better.
-        fitted: where the features agree best by themselves, taken or not.
-        improved: whether the half of the field of view that was not fitted agrees better too.
-        gain: mean rise of the cosine there, of the fit that was tried.
-        gain_error: its standard error over blocks, which err independently.
-        moved_mm: root mean square way of the points, of the fit that was tried.
+        matrix: ``T_fixed_moving``, 4x4, RAS mm: refined, or the start if that is not better.
+        fitted: the optimum of the features, whether it was taken or not.
+        improved: whether the half of the field of view that was not fitted agrees better.
+        gain: mean rise of the cosine similarity there, for the fit that was tried.
+        gain_error: its standard error over blocks, whose errors are independent.
+        moved_mm: RMS displacement of the points by the fit that was tried.
     """
 
     matrix: Matrix
@@ -66,14 +66,14 @@ class FeatureFit:
 
     @property
     def uncertainty_mm(self) -> float:
-        """Root mean square standard deviation of where the points lie, from the curvature of the
-        objective and the scatter of its gradient over blocks; infinite where the features leave a
-        direction free."""
+        """RMS standard deviation of the positions of the points, from the curvature of the
+        objective and the scatter of its gradient over blocks; infinite where the features do not
+        determine a direction."""
         return self._certainty[1]
 
     @cached_property
     def _certainty(self) -> tuple[np.ndarray, float]:
-        return self._judged()  # takes longer than the fit, and not everyone asks
+        return self._judged()  # takes longer than the fit, and few callers need it
 
 
 def refine_features(
@@ -87,13 +87,13 @@ def refine_features(
     """Improve a rigid transform by the features of both images.
 
     Args:
-        fixed: map of the fixed image, that holds where ``initial`` puts the points.
-        moving: map of the moving image, seen in much the same orientation as the fixed one.
-        points: ``[N, 3]`` RAS mm in the moving image, over all of its field of view.
-        initial: ``T_fixed_moving`` within some millimetres and degrees.
-        config: levels, robustness and when it counts as improved.
-        proven: the fit that led to ``initial``, from maps of the images seen as they lay before:
-            what it proved holds here, and all points are fitted at once.
+        fixed: map of the fixed image around the points as ``initial`` moves them. moving: map of
+        the moving image, in approximately the orientation of the fixed one. points: ``[N, 3]`` RAS
+        mm in the moving image, over all of its field of view. initial: ``T_fixed_moving`` within
+        some millimetres and degrees. config: levels, robustness, and the limit of an improvement.
+        proven: the fit that led to ``initial``, from maps made before that step. Its test on
+        held-out
+            points is not repeated, and all points are fitted.
     """
     config = config or FeatureMetricConfig()
     problem = _Problem(fixed, moving, points, config)
@@ -114,7 +114,7 @@ def refine_features(
 
 
 class _Problem:
-    """Both maps and the points; steps are shifts and rotation vectors times a radius, all mm."""
+    """Both maps and the points. A step is a shift and a rotation vector times a radius, in mm."""
 
     def __init__(
         self,
@@ -168,7 +168,8 @@ class _Problem:
         return transform.about(middle, turn, step[:3]) @ matrix
 
     def _scale(self, fixed: FeatureMap, wanted: torch.Tensor, places: torch.Tensor) -> float:
-        """Residual at which a point counts a quarter: the median at the start of a level."""
+        """Residual at which the weight of a point is a quarter: the median at the start of a
+        level."""
         return max(float(_squared(fixed.sample(places), wanted).median().sqrt()), _AGREED)
 
     def _cost(
@@ -210,23 +211,23 @@ class _Problem:
         return gradient.double().cpu().numpy(), hessian.mean(0).double().cpu().numpy()
 
     def _ways(self, away: torch.Tensor) -> torch.Tensor:
-        """``[N, 3, 6]``: how places ``away`` mm from the middle move with each parameter."""
+        """``[N, 3, 6]``: derivatives of positions ``away`` mm from the middle by each parameter."""
         x, y, z = (away / self.radius).unbind(1)
         zero = torch.zeros_like(x)
         turned = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)
         return torch.cat([torch.eye(3).to(away).expand(len(away), 3, 3), turned], 2)
 
     def cosines(self, matrix: Matrix) -> torch.Tensor:
-        """``[N]`` between the features of each point and of the place it lands on."""
+        """Cosine similarity ``[N]`` of the features of each point with those where it lands."""
         fixed, wanted = self.levels[-1]
         return (fixed.sample(transform.apply(matrix, self.points)) * wanted).sum(1)
 
     def uncertainty(self, matrix: Matrix, block: torch.Tensor) -> tuple[np.ndarray, float]:
         """Curvature ``[6, 6]`` and what follows from it for the points, see `FeatureFit`.
 
-        The sandwich of Liang and Zeger (Biometrika 73(1), 1986): neighbouring points share their
-        errors, so gradients are added up by block. Curvature by differences of the gradient, since
-        Gauss-Newton's leaves out what features that disagree take from it.
+        The sandwich estimator of Liang and Zeger (Biometrika 73(1), 1986). Neighbouring points
+        share their errors, so gradients are summed by block. The curvature is taken by differences
+        of the gradient, because Gauss-Newton's is too large where features disagree.
         """
         fixed, wanted = self.levels[-1]
         scale = self._scale(fixed, wanted, transform.apply(matrix, self.points))
@@ -255,25 +256,26 @@ class _Problem:
 def _blurred(features: FeatureMap, blur_mm: float) -> FeatureMap:
     cell_mm = float(np.linalg.norm(features.ijk_to_ras[:3, 0]))
     blurred = gaussian(features.array.float(), blur_mm / cell_mm)
-    # All features of a place lie together, so that reading single places is twice as fast.
+    # All features of a voxel lie together in memory: reading single voxels is twice as fast.
     together = blurred[None].contiguous(memory_format=torch.channels_last_3d)[0]
     return FeatureMap(together, features.ijk_to_ras)
 
 
 def _squared(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Squared residual ``[N]`` of unit vectors; 2, as of unrelated ones, outside of the map."""
+    """Squared residual ``[N]`` of unit vectors; outside of the map 2, the value of unrelated
+    ones."""
     return 2 - 2 * (found * wanted).sum(1)
 
 
 def _halves(points: torch.Tensor, block_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Number of the cube ``[N]`` each point lies in, and which points are in every other cube."""
+    """Number of the cube ``[N]`` of each point, and which points lie in every other cube."""
     cubes = torch.floor((points - points.amin(0)) / block_mm).long()
     _, number = torch.unique(cubes, dim=0, return_inverse=True)
     return number, cubes.sum(1) % 2 == 0
 
 
 def _mean_over_blocks(values: torch.Tensor, block: torch.Tensor) -> tuple[float, float]:
-    """Mean and its standard error, with blocks in place of points; no number from too few."""
+    """Mean over blocks and its standard error; NaN where there are too few blocks."""
     _, number, count = torch.unique(block, return_inverse=True, return_counts=True)
     if len(count) < _FEWEST_BLOCKS:
         return 0.0, np.inf

@@ -15,11 +15,11 @@ from ..geometry.volume import Volume
 from . import FeatureFit, refine_features
 
 _REPEATS = 3  # descriptions of the iUS after the first, at most
-_SETTLED_MM = 0.1  # a fit that moves it less has settled
+_SETTLED_MM = 0.1  # a fit that moves it less has converged
 
 
 class Features(Protocol):
-    """Dense features of one MRI, and of an iUS as it is laid over it.
+    """Dense features of one MRI, and of an iUS that a transform has moved onto it.
 
     Attributes:
         settings: that suit them.
@@ -38,19 +38,19 @@ class Features(Protocol):
         ...
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
-        """Where features are compared, ``[M, 3]`` RAS mm in the iUS: at its salient points
-        ``[N, 3]``, or wherever these features say something."""
+        """Points ``[M, 3]`` (RAS mm) of the iUS at which features are compared: its salient points
+        ``[N, 3]``, or others that suit these features."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class FeaturePair:
-    """Dense features of both images as a transform lays one on the other; they serve every
+    """Dense features of both images, described under one transform; they are valid for every
     transform within some mm and degrees of it.
 
     Attributes:
         fixed, moving: maps, each in its image's world.
-        points: ``[N, 3]`` RAS mm in the iUS, where they are compared.
+        points: ``[N, 3]`` RAS mm in the iUS, at which they are compared.
         settings: that suit these features.
     """
 
@@ -63,15 +63,15 @@ class FeaturePair:
     def of(
         cls, features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
     ) -> FeaturePair:
-        """Describe both images, the gamma-normalised iUS as ``T_fixed_moving`` lays it, so that
-        they are seen in one orientation; ``salient [N, 3]`` RAS mm lie in its field of view."""
+        """Describe both images in one orientation, the gamma-normalised iUS moved by
+        ``T_fixed_moving``; ``salient [N, 3]`` RAS mm lie in its field of view."""
         points = features.samples(ius, salient)
         places = transform.apply(matrix, points)
         moving = _moving_map(features, ius, places, matrix)
         return cls(features.fixed_map(places), moving, points, features.settings)
 
     def laid_anew(self, features: Features, ius: Volume, matrix: Matrix) -> FeaturePair:
-        """The same with the iUS described as another ``T_fixed_moving`` lays it, some mm away."""
+        """The same with the iUS described under another ``T_fixed_moving``, some mm away."""
         places = transform.apply(matrix, self.points)
         return replace(self, moving=_moving_map(features, ius, places, matrix))
 
@@ -90,8 +90,8 @@ def _moving_map(
 def aligned(
     features: Features, ius: Volume, salient: torch.Tensor, matrix: Matrix
 ) -> tuple[FeaturePair, FeatureFit]:
-    """Align features from ``T_fixed_moving`` on, and again as each fit lays the iUS until that
-    settles: features of a turned image are not those of the image, turned.
+    """Align features, starting at ``T_fixed_moving``. The iUS is described again after each fit
+    until the fit converges, because features of a rotated image differ from rotated features.
 
     Args:
         features: of the MRI.
@@ -100,7 +100,7 @@ def aligned(
         matrix: 4x4, RAS mm, within some mm and degrees.
 
     Returns:
-        The features as last seen, and the fit; what it gains is judged in the first.
+        The features of the last description, and the fit with the gain of the first one.
     """
     seen = FeaturePair.of(features, ius, salient, matrix)
     fit = seen.refined(matrix)

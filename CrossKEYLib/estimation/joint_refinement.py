@@ -1,10 +1,10 @@
 """Refinement by two similarities at once: MIND-SSC and LC2 in very small patches.
 
-Each alone has its optimum some millimetres beside what experts see in real images, and each in a
-direction of its own: self-similarities (Heinrich et al., MICCAI 2013) follow the borders of tissue,
+In real images, the optimum of each measure lies some millimetres from the landmarks of experts, in
+different directions. Self-similarities (Heinrich et al., MICCAI 2013) follow the borders of tissue.
 LC2 (Fuerst et al., Medical Image Analysis 18(8), 2014) in balls of a few millimetres follows single
-bright lines of the ultrasound, pia and vessels, whatever the MRI shows there. Their sum errs less
-than either. It is differentiated by PyTorch and minimised by BFGS over the six rigid parameters.
+bright lines of the ultrasound, pia and vessels. The error of their sum is smaller than that of
+either. It is differentiated by PyTorch and minimised by BFGS over the six rigid parameters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FILL_MM = 3.0  # Gaussian sigma over which the rim of the MRI is continued beyo
 _FINE_MM, _COARSE_MM = 0.6, 1.5  # Gaussian sigmas, whose difference shows thin lines
 _SHOWN = 0.9  # of the MRI within about 1 mm of a sample that counts
 _FEWEST = 50  # patches wholly on the MRI
-_GRADIENT = 5e-3  # relative to the objective, per mm: where the search ends
+_GRADIENT = 5e-3  # relative to the objective, per mm: tolerance of the search
 _ITERATIONS = 40
 
 
@@ -44,8 +44,8 @@ def refine_jointly(
 ) -> Matrix:
     """Improve a rigid transform by MIND-SSC and LC2 together.
 
-    Every other cube of the field of view, and the cubes left out, are fitted apart: what they agree
-    on is no accident of noise. Then all are fitted.
+    Every other cube of the field of view, and the remaining cubes, are fitted separately. If the
+    two fits agree, noise did not cause them, and all cubes are fitted.
 
     Args:
         mri: fixed image, zero where it shows nothing.
@@ -73,7 +73,7 @@ def refine_jointly(
 
 @dataclass(frozen=True, eq=False)
 class JointObjective:
-    """MIND-SSC's mean robust residual less the weighted share of the iUS that LC2 explains.
+    """Mean robust residual of MIND-SSC minus the weighted share of the iUS that LC2 explains.
 
     A step ``[6]`` is a shift and a rotation vector times ``radius``, both mm, about ``centre`` (RAS
     mm) in the MRI's world, after ``initial``.
@@ -83,7 +83,7 @@ class JointObjective:
         places: ``[N, 3]`` where ``initial`` puts their points, RAS mm.
         wanted: ``[N, D]`` features of the iUS there.
         patches: ``[P, M, 3]`` where ``initial`` puts points of the iUS, patch by patch.
-        intensity: ``[P, M]`` of the iUS there, less the mean of each patch.
+        intensity: ``[P, M]`` of the iUS there, minus the mean of each patch.
         channels: ``[4, K, J, I]`` intensity, gradient magnitude and lines of the MRI, and where it
             shows anything.
         ijk_to_ras: ``[4, 4]`` of that grid.
@@ -208,7 +208,7 @@ def _centred(values: torch.Tensor) -> torch.Tensor:
 
 
 def _patches(ius: Volume, config: JointConfig) -> torch.Tensor:
-    """Points ``[P, M, 3]`` RAS mm, spread evenly over balls in the field of view; always alike."""
+    """Points ``[P, M, 3]`` RAS mm, spread evenly over balls in the field of view; not random."""
     centres = interior_points(ius, most=config.patches)
     generator = torch.Generator().manual_seed(0)
     way = torch.randn(len(centres), config.patch_points, 3, generator=generator)
@@ -241,7 +241,7 @@ def _channels(
     shown = gaussian(filled, 1.0 / spacing_mm) > _SHOWN
     if int(shown.sum()) < _FEWEST:
         return None
-    # Beyond its rim the MRI goes on as it ends, or the rim would be the strongest border of all.
+    # The MRI is continued beyond its rim, which would else be the strongest border.
     share = gaussian(filled, _FILL_MM / spacing_mm)
     beyond = gaussian(array * filled, _FILL_MM / spacing_mm) / share.clamp_min(1e-3)
     level = array[shown].mean()

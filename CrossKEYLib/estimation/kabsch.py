@@ -40,14 +40,14 @@ def kabsch(
 
 
 def products(points_fixed: torch.Tensor, points_moving: torch.Tensor) -> torch.Tensor:
-    """``[N, 16]``: what `kabsch_of_sums` adds up of each pair of points ``[N, 3]``."""
+    """``[N, 16]``: the products of each pair of points ``[N, 3]`` that `kabsch_of_sums` needs."""
     outer = (points_fixed[:, :, None] * points_moving[:, None, :]).flatten(1)
     return torch.cat([outer, points_fixed, points_moving, torch.ones_like(outer[:, :1])], dim=1)
 
 
 def kabsch_of_sums(sums: torch.Tensor) -> torch.Tensor:
-    """`kabsch` for a batch of weightings of the same points: one matrix product instead of a pass
-    over all points for each.
+    """`kabsch` for a batch of weights of the same points, by one matrix product in place of a pass
+    over all points for each item.
 
     Args:
         sums: ``[B, 16]`` = ``weights [B, N] @ products(...)``, float64, of points near the origin
@@ -63,8 +63,8 @@ def kabsch_of_sums(sums: torch.Tensor) -> torch.Tensor:
 
 
 def _rotation(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Proper rotations ``[..., 3, 3]`` that a covariance ``[..., 3, 3]`` asks for, and whether it
-    fails to fix one."""
+    """Proper rotations ``[..., 3, 3]`` from covariances ``[..., 3, 3]``, and whether a covariance
+    does not determine one."""
     bad = ~torch.isfinite(covariance).all(-1).all(-1)
     u, s, vt = torch.linalg.svd(torch.where(bad[..., None, None], 0.0, covariance))
     flip = torch.ones_like(s)
@@ -95,7 +95,7 @@ def affine(
     bad |= eigenvalues[..., 0] <= floor
     _refuse(bad, "four points that are not in one plane", share)
     spread = torch.where(bad[..., None, None], identity, spread)
-    linear = torch.linalg.solve(spread, cross.mT).mT  # spread is symmetric
+    linear = torch.linalg.solve(spread, cross.mT).mT  # symmetric
     return _assemble(linear, centre_fixed, centre_moving, bad)
 
 

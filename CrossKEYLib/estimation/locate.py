@@ -1,4 +1,4 @@
-"""Matches and descriptors -> transform: RANSAC proposes, the descriptor field decides."""
+"""Matches and descriptors -> transform: RANSAC proposes, the descriptor score decides."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def locate(
 ) -> RigidResult:
     """Find ``T_fixed_moving`` from matches; no start is needed.
 
-    Matches alone settle it when enough of them are right. With ``descriptor_score`` the best
-    hypotheses are scored by the descriptors of the whole image, and the best of them is refined.
+    Without ``descriptor_score``, the hypothesis with most support by matches is taken. With it, the
+    best hypotheses are scored by the descriptors of the whole image, and the best one is refined.
 
     Args:
         points_fixed, points_moving: ``[K, 3]`` RAS mm, paired row by row.

@@ -1,4 +1,4 @@
-"""Descriptors of two images -> matches: which moving point looks like which fixed point."""
+"""Descriptors of two images -> matches between moving and fixed points."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..geometry.transform import Matrix, apply
 from ..runtime.precision import short_products
 
 _TILE_ELEMENTS = 2_000_000  # similarities held at once: 8 MB, which caches hold
-_EXACT = 1e-6  # added to distances: of two exact matches neither stands out
-_RIVALS = 8192  # fixed points at most, evenly taken, among which a rival is sought
+_EXACT = 1e-6  # added to distances, so that the ratio of two exact matches is 1
+_RIVALS = 8192  # fixed points at most, taken at even steps, among which a rival is sought
 
-# Tells for candidates [start, stop) which queries may take them: bool [stop-start, N].
+# For candidates [start, stop): which queries may take them, bool [stop-start, N].
 _Allowed = Callable[[int, int], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
     """``indices [K, 2]`` int64, columns (fixed, moving); ``scores [K]``, higher is better, sorted
-    from best to worst: one less Lowe's ratio (1 without a rival, 0 with one as near), or cosine
-    similarity where matches are ranked by that."""
+    from best to worst: one minus Lowe's ratio (1 without a rival, 0 with an equal one), or the
+    cosine similarity if matches are ranked by that."""
 
     indices: torch.Tensor
     scores: torch.Tensor
@@ -36,8 +36,8 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A start: a moving point is sought only within ``capture_radius_mm`` of where
-    ``T_fixed_moving`` (4x4, RAS mm) puts it."""
+    """A start: a moving point is matched only with fixed points within ``capture_radius_mm`` of
+    where ``T_fixed_moving`` (4x4, RAS mm) puts it."""
 
     T_fixed_moving: Matrix
     capture_radius_mm: float
@@ -53,15 +53,15 @@ def match(
 ) -> Matches:
     """Pair moving with fixed points by cosine similarity, each moving point at most once.
 
-    The best are those that stand out most, unless ``config.rank`` says otherwise: what looks like
-    many places looks very much like each of them, so the similarity itself tells little. What
-    counts is Lowe's ratio (IJCV 2004), of the descriptor distance to the best over that to its
-    rival. Places within ``second_best_radius_mm`` of the best are the same structure, no rivals.
+    By default matches are ranked by Lowe's ratio (IJCV 2004): the descriptor distance to the best
+    fixed point over that to its best rival. In homogeneous tissue a point is very similar to many
+    others, so the similarity itself says little. Points within ``second_best_radius_mm`` of the
+    best one show the same structure and are no rivals.
 
-    ``nearest`` takes the most similar fixed point. ``mutual`` also asks that this fixed point
-    finds the moving one most similar. ``ratio`` is mutual and sets Lowe's ratio a limit. ``cycle``
-    asks that the way back ends within ``cycle_tolerance_mm`` of where it began (fixed-point
-    matching, arXiv 2311.15111).
+    ``nearest`` takes the most similar fixed point. ``mutual`` also requires that the moving point
+    is the most similar one to this fixed point. ``ratio`` is mutual with a limit on Lowe's ratio.
+    ``cycle`` requires that the moving point most similar to this fixed point lies within
+    ``cycle_tolerance_mm`` of the first one (fixed-point matching, arXiv 2311.15111).
 
     Args:
         descriptors_fixed: ``[M, D]``, unit norm.
@@ -73,7 +73,7 @@ def match(
             either direction.
 
     Returns:
-        At most ``config.max_matches``, best first; none is a valid answer.
+        At most ``config.max_matches``, best first; there may be none.
 
     Raises:
         EstimationError: shapes that do not belong together.
@@ -90,7 +90,7 @@ def match(
     scores, best = most_similar(descriptors_moving, descriptors_fixed, within)
     moving = torch.nonzero(scores > -torch.inf).squeeze(1)
     if config.method != "nearest":
-        ends = best[moving]  # only these need a way back
+        ends = best[moving]  # only these are tested for a cycle
         within = None if moved is None else _within(points_fixed[ends], moved, radius)
         _, back = most_similar(descriptors_fixed[ends], descriptors_moving, within)
         off = (points_moving[back] - points_moving[moving]).norm(dim=1)
@@ -148,9 +148,9 @@ def most_similar(
     """Largest cosine ``[N]`` of unit ``queries [N, D]`` over ``pool [M, D]`` and its index in it;
     minus infinity where nothing is allowed.
 
-    Tiled over the pool, so memory does not grow with it. A tile only tells its maxima, down its
-    columns; where a maximum lies is looked up in the one tile that won, which is several times
-    faster than to carry the place along.
+    Computed in tiles of the pool, so memory does not grow with it. A tile gives its maxima; the
+    index of a maximum is then looked up in the tile that has it, which is several times faster than
+    to carry indices along.
     """
     step = max(1, min(len(pool), _TILE_ELEMENTS // max(1, len(queries))))
     room = pool.new_empty(step, len(queries))  # for one tile after the other
@@ -175,7 +175,7 @@ def most_similar(
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    # The matrix-product shortcut loses millimetres' digits far from the origin, so centre first.
+    # Far from the origin the matrix product loses precision, so the points are centred first.
     centre = a.mean(0)
     return torch.cdist(a - centre, b - centre)
 
@@ -191,7 +191,7 @@ def _rivals(
     moved: torch.Tensor | None,
     capture_radius_mm: float,
 ) -> _Allowed:
-    """Candidates for second best: away from the places found and inside the capture radius."""
+    """Candidates for the second best: away from the best one and inside the capture radius."""
 
     def allowed(start: int, stop: int) -> torch.Tensor:
         tile = points_fixed[start:stop]

@@ -1,10 +1,10 @@
-"""Global rigid estimation from matches of which most are wrong; no start is needed.
+"""Global rigid estimation from matches, most of which are wrong; no start is needed.
 
-Triplets of matches are drawn and kept only where both triangles are wide and agree in their edge
-lengths, which a rigid motion preserves; the survivors are solved in closed form, and all of them
-are scored at once against all matches. The best are locally optimised (Chum et al. 2003), and one
-robust fit ends the search. Neighbouring matches err together, so each counts by the inverse of the
-local density of matches (:func:`independence`): a hundred matches of one spot weigh as one.
+Triplets of matches are drawn. They are kept if both triangles are wide and have the same edge
+lengths, which a rigid motion preserves. The remaining ones are solved in closed form and scored
+against all matches. The best are optimised locally (Chum et al. 2003), and a robust fit ends the
+search. Neighbouring matches have common errors, so each is weighted by the inverse of the local
+density of matches (:func:`independence`): a hundred matches of one structure count as one.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .triplets import draw_triplets, sampling_table, solve_triplets
 
 _TILE_ELEMENTS = 2_000_000  # squared residuals held at once; small enough for the CPU's cache
 _OPTIMISED = 50  # hypotheses that are locally optimised
-_JUDGED = 150  # the same, when something better than the vote decides between them
+_JUDGED = 150  # the same where a scorer decides between them
 _OPTIMISATION_STEPS = 5
 # Scores [H] of transforms [H, 4, 4] (T_fixed_moving, RAS mm), higher is better.
 Scorer = Callable[[torch.Tensor], torch.Tensor]
 
-MIN_INLIERS = 5  # three always fit; fewer than two more say nothing
-_MIN_AFFINE = 12  # three matches for each that an exact affine takes
-_FIRST_CUTOFF = 2.5  # first reach of the robust weights, in inlier thresholds
-_CUTOFF = 1.5  # final reach, likewise
-_NEGLIGIBLE = -30.0  # e to this adds nothing to one
+MIN_INLIERS = 5  # three always fit; at least two more are needed as evidence
+_MIN_AFFINE = 12  # three times as many as determine an affine transform
+_FIRST_CUTOFF = 2.5  # first cutoff of the robust weights, in inlier thresholds
+_CUTOFF = 1.5  # final cutoff, likewise
+_NEGLIGIBLE = -30.0  # the exponential of this is negligible against one
 
 
 def estimate_rigid(
@@ -45,17 +45,16 @@ def estimate_rigid(
     """Find ``T_fixed_moving`` from matches, rigid, or affine started from the rigid one.
 
     Args:
-        points_fixed: ``[K, 3]`` RAS mm.
-        points_moving: ``[K, 3]`` RAS mm, paired row by row.
-        config: thresholds, number of hypotheses, kind of transform.
-        generator: source of randomness; the same state gives the same result.
-        scores: ``[K]``, higher is better; the best match is drawn three times as often as the
-            worst, linearly in rank. All matches count the same in the vote.
-        scorer: decides between the best hypotheses in place of the vote; the transform it prefers
-            is returned as it is when rigid, since it knows more than the matches do.
+        points_fixed: ``[K, 3]`` RAS mm. points_moving: ``[K, 3]`` RAS mm, paired row by row.
+        config: thresholds, number of hypotheses, kind of transform. generator: source of
+        randomness; the same state gives the same result. scores: ``[K]``, higher is better. The
+        best match is drawn three times as often as the worst,
+            linearly in rank. The scores do not weight the support.
+        scorer: decides between the best hypotheses in place of the support. If rigid, the transform
+            that it prefers is returned without a fit to the matches.
 
     Returns:
-        The transform, or a false result with its reason.
+        The transform, or a false result with the reason.
 
     Raises:
         EstimationError: shapes that do not belong together.
@@ -70,7 +69,7 @@ def estimate_rigid(
         return RigidResult.failure(
             f"only {len(points_fixed)} matches, at least {MIN_INLIERS} are needed", none
         )
-    # Float32 holds centred coordinates to micrometres.
+    # Float32 resolves centred coordinates to micrometres.
     centre_fixed, centre_moving = points_fixed.mean(0), points_moving.mean(0)
     fixed, moving = (points_fixed - centre_fixed).float(), (points_moving - centre_moving).float()
     weights = independence(fixed, moving, config.cluster_radius_mm)
@@ -83,7 +82,7 @@ def estimate_rigid(
     matrices = solve_triplets(fixed[triplets], moving[triplets])
     support = _support(matrices, fixed, moving, weights, config.inlier_threshold_mm)
     best = torch.topk(support, min(_JUDGED if scorer else _OPTIMISED, len(support))).indices
-    # What is left is small, and float64 is not on every device.
+    # What remains is small, and not every device has float64.
     fixed, moving, weights = (x.cpu().double() for x in (fixed, moving, weights))
     threshold = config.inlier_threshold_mm
     matrices = _optimise(matrices[best].cpu().double(), fixed, moving, weights, threshold)
@@ -108,7 +107,7 @@ def result_of(
     points_moving: torch.Tensor,
     threshold_mm: float,
 ) -> RigidResult:
-    """The result that a given ``T_fixed_moving`` makes of paired points ``[K, 3]`` (RAS mm)."""
+    """The result of a given ``T_fixed_moving`` for paired points ``[K, 3]`` (RAS mm)."""
     residuals = _residuals(
         torch.from_numpy(matrix), points_fixed.cpu().double(), points_moving.cpu().double()
     )
@@ -153,7 +152,7 @@ def _uncentred(
 def independence(
     points_fixed: torch.Tensor, points_moving: torch.Tensor, radius_mm: float
 ) -> torch.Tensor:
-    """How much of an independent observation each match is: ``[K]`` in (0, 1].
+    """Weight ``[K]`` in (0, 1] of each match as an independent observation.
 
     The inverse of the number of matches (itself included) whose two ends both lie nearby, under a
     Gaussian of ``radius_mm`` on the six coordinates. The sum is an effective number of matches.
@@ -165,7 +164,7 @@ def independence(
     density = []
     for part, own in zip(ends.split(step), half.split(step), strict=True):
         exponent = torch.addmm(half, part, ends.T, beta=-1).sub_(own[:, None])
-        # Processors are slow with the tiniest numbers, which a far match would otherwise make.
+        # Processors are slow with denormal numbers, which far matches would otherwise give.
         density.append(exponent.clamp_min_(_NEGLIGIBLE).exp_().sum(1))
     return 1 / torch.cat(density).clamp_min(1)
 
@@ -177,7 +176,7 @@ def _support(
     weights: torch.Tensor,
     threshold_mm: float,
 ) -> torch.Tensor:
-    """Truncated quadratic vote ``[H]`` (MSAC, Torr and Zisserman 2000) of all matches."""
+    """Truncated quadratic support ``[H]`` (MSAC, Torr and Zisserman 2000) by all matches."""
     pairs = _pair_terms(fixed, moving).T
     step = max(1, _TILE_ELEMENTS // len(fixed))
     lost = [
@@ -189,8 +188,8 @@ def _support(
 
 def _pair_terms(fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
     """``[K, 17]``. The squared residual of a rigid transform is linear in the products of
-    coordinates, so that one matrix product with `_transform_terms` gives the squared residuals of
-    all matches under all hypotheses without ever moving a point."""
+    coordinates, so one matrix product with `_transform_terms` gives the squared residuals of all
+    matches under all hypotheses."""
     lengths = (fixed.square() + moving.square()).sum(1, keepdim=True)
     return torch.cat([products(fixed, moving), lengths], dim=1)
 
@@ -228,7 +227,7 @@ def _optimise(
     weights: torch.Tensor,
     threshold_mm: float,
 ) -> torch.Tensor:
-    """Refit a batch of rigid hypotheses a few times to what each explains; ``[H, 4, 4]``."""
+    """Refit a batch of rigid hypotheses a few times to their own inliers; ``[H, 4, 4]``."""
     pairs, added = _pair_terms(fixed, moving).T, products(fixed, moving)
     for _ in range(_OPTIMISATION_STEPS):
         squared = (_transform_terms(matrices) @ pairs).clamp_min_(0)
@@ -244,7 +243,7 @@ def _vote(
     weights: torch.Tensor,
     threshold_mm: float,
 ) -> torch.Tensor:
-    """Support of each transform ``[H]``, falling quadratically to zero at the threshold."""
+    """Support of each transform ``[H]``; a match counts quadratically less up to the threshold."""
     shares = 1 - (_residuals(matrices, fixed, moving) / threshold_mm).square()
     return shares.clamp_min(0) @ weights
 
@@ -256,16 +255,16 @@ def _refine(
     weights: torch.Tensor,
     config: EstimateConfig,
 ) -> torch.Tensor:
-    """Iteratively reweighted least squares whose reach shrinks to its final value.
+    """Iteratively reweighted least squares with a cutoff that shrinks to its final value.
 
     Raises:
-        EstimationError: the matches that agree do not fix the transform.
+        EstimationError: the inliers do not determine the transform.
     """
     steps = max(1, config.refinement_iterations)
     solvers = [kabsch] if config.transform == "rigid" else [kabsch, affine]
     for solve in solvers:
         for step in range(steps):
-            # The second half runs at the final reach, to convergence.
+            # The second half runs with the final cutoff, to convergence.
             reach = _CUTOFF + (_FIRST_CUTOFF - _CUTOFF) * max(0.0, 1 - 2 * step / steps)
             squared = _residuals(matrix, fixed, moving).square()
             robust = weights * _tukey(squared, reach * config.inlier_threshold_mm)

@@ -1,4 +1,4 @@
-"""What an estimation returns, success or not."""
+"""The result of an estimation, with or without a transform."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RigidResult:
     Attributes:
         matrix: ``T_fixed_moving``, 4x4 float64, RAS mm (affine when that was asked for); None on
             failure, never identity.
-        inliers: ``[K]`` bool, the matches it brings within the inlier threshold.
+        inliers: ``[K]`` bool, the matches within the inlier threshold.
         rms_mm: root mean square residual of the inliers, None on failure.
         n_inliers: their number.
         reason: one plain sentence on failure, None on success.

@@ -23,5 +23,6 @@ def target_errors(
 
 
 def landmark_fit(landmarks_fixed: torch.Tensor, landmarks_moving: torch.Tensor) -> Matrix:
-    """Rigid transform that fits the landmarks best: the reference for matches."""
+    """Rigid transform that fits the landmarks best; the reference by which matches are right or
+    not."""
     return kabsch(landmarks_fixed.double(), landmarks_moving.double()).cpu().numpy()

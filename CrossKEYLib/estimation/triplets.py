@@ -1,4 +1,4 @@
-"""Triplets of matches: drawn, tested for congruence, and solved for the rigid motion they imply."""
+"""Triplets of matches: drawn, tested for congruence, and solved for their rigid motion."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _DECK = 65_536
 _CARDS_PER_MATCH = 16  # resolution of the drawing probabilities
 _PAIRS_PER_ROUND = 50_000
 _THIRDS_PER_PAIR = 24
-_FEWEST_PER_ROUND = 375  # fewer survivors a round than this, and the search ends early
+_FEWEST_PER_ROUND = 375  # the search ends early when a round yields fewer triplets
 _TRIPLETS_PER_ROUND = 250_000  # bounds the work where nearly all pairs agree,
 _TRIPLETS_PER_HYPOTHESIS = 16  # and so do so many for each that is asked for
 
 
 def sampling_table(weights: torch.Tensor, scores: torch.Tensor | None) -> torch.Tensor:
-    """Indices of matches, each as often as it should be drawn; one uniform draw takes one card.
+    """Indices of matches, each as often as it should be drawn, for uniform draws.
 
     Probability is proportional to ``weights [K]`` and, with ``scores [K]``, rises linearly in
     their rank, threefold from the worst to the best.
@@ -42,8 +42,8 @@ def draw_triplets(
 ) -> torch.Tensor:
     """Up to ``config.hypotheses`` triplets ``[H, 3]`` whose triangles could be congruent.
 
-    Pairs are tested first, and third matches drawn only for pairs that pass: few right matches
-    then meet each other far more often than if all three were drawn at once.
+    Pairs are tested first, and third matches are drawn only for pairs that pass. A few right
+    matches are then combined far more often than if all three were drawn at once.
     """
     found: list[torch.Tensor] = []
     missing = config.hypotheses
@@ -60,7 +60,7 @@ def draw_triplets(
             agree = _edges_agree(fixed, moving, triplets[:, side], triplets[:, 2], config)
             triplets = triplets[agree]
         triplets = triplets[_wide(moving[triplets], config) & _wide(fixed[triplets], config)]
-        if len(triplets) > missing:  # thin evenly, so that all the pairs stay represented
+        if len(triplets) > missing:  # thinned evenly, so that all pairs remain represented
             keep = torch.linspace(0, len(triplets) - 1, missing, device=triplets.device)
             triplets = triplets[keep.long()]
         found.append(triplets)
@@ -73,8 +73,9 @@ def draw_triplets(
 def solve_triplets(points_fixed: torch.Tensor, points_moving: torch.Tensor) -> torch.Tensor:
     """Least-squares rigid ``[H, 4, 4]`` for triangles ``[H, 3, 3]`` (vertex, xyz), in their dtype.
 
-    For three points the optimum lays plane on plane and leaves one angle, in closed form: many
-    times faster than a batch of singular value decompositions, with the same result.
+    For three points the optimum aligns the two planes and leaves one angle, which has a closed
+    form. This is many times faster than a batch of singular value decompositions, with the same
+    result.
     """
     centre_fixed, centre_moving = points_fixed.mean(1), points_moving.mean(1)
     frame_fixed, frame_moving = _plane_frame(points_fixed), _plane_frame(points_moving)
@@ -113,7 +114,8 @@ def _edges_agree(
 
 
 def _wide(triangles: torch.Tensor, config: EstimateConfig) -> torch.Tensor:
-    """Whether the smallest height is at least half of ``min_edge_mm``: slivers tilt freely."""
+    """Whether the smallest height is at least half of ``min_edge_mm``; slivers do not fix a
+    rotation."""
     a, b, c = triangles.unbind(1)
     double_area = torch.linalg.cross(b - a, c - a).norm(dim=1)
     longest = torch.stack([(b - a).norm(dim=1), (c - a).norm(dim=1), (c - b).norm(dim=1)]).amax(0)

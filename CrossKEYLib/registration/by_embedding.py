@@ -1,9 +1,9 @@
-"""Two images of one head registered by the universal embedding, with a verdict.
+"""Registration of two images of one head by the universal embedding, with a verdict.
 
-`pipeline` is made for ultrasound, and its trust was fitted on ultrasound. Here any two images are
-registered, MRI of two contrasts or MRI and CT, and the verdict comes from inverse consistency: the
-search from the fixed image to the moving one has to agree with the search back. That tells nothing
-about images turned by far more than 30 degrees against each other: wrong positions may agree.
+`pipeline` is made for ultrasound, and its trust was fitted on ultrasound. This module registers any
+two images: MRI of two contrasts, or MRI and CT. The verdict comes from inverse consistency: the
+transform from the moving image to the fixed one must agree with the inverse of the backward one.
+For rotations far above 30 degrees this says nothing, because wrong positions may agree.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from ..models.universal import UniversalModel
 from ..runtime.version import __version__
 from ..trust.confidence import DOUBTFUL, REFUSED
 
-# Chosen before for other uses of the same search: pairs that training keeps (docs/rounds.md), and
+# Limits of other uses of the same search: pairs that training keeps (docs/rounds.md), and
 # atlases whose labels are carried over (docs/landmarks.md).
 AGREED_MM = 4.0
-# In a phantom turned upside down both directions agreed on a wrong position.
+# In a phantom turned upside down, both directions agreed on a wrong position.
 UNTESTED = "How far this method can be trusted was not tested on patients; look at the result."
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingRegistration:
-    """Outcome of one registration; false, since a person has to look at it.
+    """Outcome of one registration; always false, because a person has to check it.
 
     Attributes:
         matrix: ``T_fixed_moving`` (4x4, RAS mm); None if nothing was found. A refused registration
             may hold one, for inspection only.
-        verdict: "doubtful", a person has to look at it, or "refused"; never accepted.
+        verdict: "doubtful", a person has to check it, or "refused"; never accepted.
         reasons: sentences.
         inverse_consistency_mm: mean distance between the forward and the inverted backward
             transform over what the moving image shows; None when one of them was not found.
         n_matches, n_inliers: of the forward registration's last pass.
         inlier_rms_mm: their residual; None if nothing was found.
         seconds: of the whole registration.
-        device: that computed.
+        device: on which it was computed.
         model: name of the model.
     """
 
@@ -88,7 +88,7 @@ def register_by_embedding(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> EmbeddingRegistration:
-    """Register two images of one head and judge the result; no start is needed.
+    """Register two images of one head and assess the result; no start is needed.
 
     Args:
         fixed, moving: MRI of any contrast, or CT in Hounsfield units; of any field of view.

@@ -1,4 +1,4 @@
-"""One candidate of a registration: descriptors, matches, and the transform that they led to."""
+"""One candidate of a registration: descriptors, matches, and the transform estimated from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..models.described import Described
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The MRI, its described places, and the same looked up by place."""
+    """The MRI, its described points, and a grid to look them up by position."""
 
     mri: Volume
     described: Described
@@ -31,7 +31,7 @@ class Target:
         return cls(mri, described, grid)
 
     def thinned(self, most: int) -> Target:
-        """Every other place along each axis, until at most this many are left."""
+        """Every other point along each axis, repeated until at most this many are left."""
         if len(self.described) <= most:
             return self
         kept = (self.grid.cells(self.described.points) % 2 == 0).all(1)
@@ -46,7 +46,7 @@ class Pair:
     Attributes:
         target: the MRI.
         raw: iUS with its intensities as given, zero outside its field of view.
-        ius: the same with its tones evened out, which is what gets described.
+        ius: the same, gamma-normalised; this image is described.
         points: ``[N, 3]`` RAS mm, of the iUS, ordered so that the first ones cover the whole image.
         prior: a start.
     """
@@ -58,23 +58,23 @@ class Pair:
     prior: Prior | None
 
     def thinned(self, most_fixed: int, most_moving: int) -> Pair:
-        """The same with fewer places of the MRI and fewer points of the iUS."""
+        """The same with fewer points of the MRI and of the iUS."""
         few, some = self.target.thinned(most_fixed), self.points[:most_moving]
         return replace(self, target=few, points=some)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """The iUS described in one orientation, and what its matches with the MRI led to.
+    """The iUS described in one orientation, its matches with the MRI, and the transform.
 
     Attributes:
         pair: what was matched.
         rotation: 3x3, ``R_fixed_moving`` in which the iUS was described.
         moving: its described points.
-        tentative: matches, rows (fixed, moving), ranked by their descriptors alone.
+        tentative: matches, rows (fixed, moving), ranked by their descriptors.
         matches: those of them that support each other, best first.
-        descriptor_score: all similarities of the two, to score transforms by; None where keypoints
-            alone were described.
+        descriptor_score: scores transforms by all similarities of the two images; None where only
+            keypoints were described.
         result: the transform.
         seen: self-similarities of both images, where the refinement made them.
     """
@@ -90,8 +90,8 @@ class Candidate:
 
     @cached_property
     def score(self) -> float:
-        """How well the descriptors agree at the transform, or how many matches do where there is no
-        descriptor score; minus infinity without a transform."""
+        """Descriptor score of the transform, or the number of inliers where there is none; minus
+        infinity without a transform."""
         matrix = self.result.matrix
         if matrix is None:
             return -np.inf

@@ -1,8 +1,8 @@
-"""What dense features add to a registration: a gate for its matches, and a last refinement.
+"""Dense features in a registration: a gate for its matches, and a refinement.
 
-The universal embedding (`models/universal.py`) knows roughly where in the head a place lies, which
-a small patch does not show. Matches that it contradicts can be left out. The fine features of
-either network can be aligned directly (`estimation/feature_metric.py`) near the right transform.
+The universal embedding (`models/universal.py`) knows roughly where in the head a point lies, which
+a small patch does not show. Matches that contradict it can be left out. Near the right transform,
+the fine features of either network can be aligned directly (`estimation/feature_metric.py`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ..models.universal import UniversalModel
 from .candidate import Pair
 
 _LEARNED = FeatureMetricConfig()
-# Blurred, self-similarities say where tissue is busy, and no longer where its borders lie.
+# Blurred self-similarities show the amount of texture, but not the borders of tissue.
 _SHARP = FeatureMetricConfig(levels_mm=(0.0,), iterations=8)
 _NOT_DENSE = "refine 'crosskey' needs a dense encoder, this model describes patches"
-_REFERENCE = 2000  # places of the MRI that a match is compared with
+_REFERENCE = 2000  # points of the MRI with which a match is compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +58,12 @@ class PatchFeatures:
 
 @dataclass(frozen=True, eq=False)
 class SelfSimilarities:
-    """MIND-SSC, for which nothing was trained; one number a voxel says little, so many count."""
+    """MIND-SSC, which needs no training. A single voxel says little, so many are compared."""
 
     mri: Volume
     spacing_mm: float = 1.0
-    margin_mm: float = 8.0  # around the MRI's places: as far as a fit may move them
-    border_mm: float = 3.0  # around those of the iUS: what the outermost place sees
+    margin_mm: float = 8.0  # around the MRI's points: the largest motion of a fit
+    border_mm: float = 3.0  # around those of the iUS: the reach of a patch
     settings: FeatureMetricConfig = _SHARP
 
     def fixed_map(self, places: torch.Tensor) -> FeatureMap:
@@ -77,7 +77,7 @@ class SelfSimilarities:
         return FeatureMap(self_similarity(volume.resample(grid).array), grid.ijk_to_ras)
 
     def samples(self, ius: Volume, salient: torch.Tensor) -> torch.Tensor:
-        return interior_points(ius)  # near the rim the patches would see it
+        return interior_points(ius)  # nearer to the rim, patches would include it
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +110,16 @@ class EmbeddingFeatures:
         rotation: np.ndarray,
         share: float,
     ) -> Matches:
-        """The matches whose ends look alike coarsely.
+        """The matches whose ends are similar to the coarse head.
 
         Args:
             matches: rows (fixed, moving).
-            fixed: described places of the MRI.
+            fixed: described points of the MRI.
             moving: described points of the iUS.
             ius: gamma-normalised.
-            rotation: 3x3 that orients it much as the MRI is.
-            share: of the MRI that may look more like the iUS there than the matched place does;
-                of wrong matches about this share passes.
+            rotation: 3x3 that orients it approximately as the MRI.
+            share: of the MRI that may be more similar to the point of the iUS than its match is. Of
+                wrong matches about this share passes.
         """
         a, b = matches.indices.T
         turn = transform.from_parts(rotation, np.zeros(3))
@@ -133,12 +133,12 @@ class EmbeddingFeatures:
 
 
 def wants_universal(config: RegisterConfig) -> bool:
-    """Whether a stage asks for the universal embedding."""
+    """Whether a stage needs the universal embedding."""
     return config.refine == "uae" or config.gate_share < 1
 
 
 def check_settings(config: RegisterConfig, model: Model) -> None:
-    """Refuse settings that the model cannot serve.
+    """Refuse settings that the model does not support.
 
     Raises:
         InputError: dense features of an encoder that has none.
@@ -178,8 +178,8 @@ def refined_by(
         matrix: where the search ended.
 
     Returns:
-        The transform, ``matrix`` itself where none is better; and the self-similarities of both
-        images with their fit, where that was made.
+        The transform, or ``matrix`` where none is better; and the self-similarities of both images
+        with their fit, if they were computed.
     """
     seen, fit = aligned(features, pair.ius, pair.points, matrix)
     mri = pair.target.mri

@@ -1,8 +1,8 @@
-"""Registration by true keypoints, for models that describe patches as the published network does.
+"""Registration by SIFT3D keypoints, for models that describe patches as the published network does.
 
-A dense encoder describes every place of the MRI in one pass; a patch network computes each patch
-anew, which is affordable for keypoints alone. SIFT3D keypoints of both images are described along
-the RAS axes and paired by mutual nearest neighbours with Lowe's ratio, as published (Morozov,
+A dense encoder describes all points of the MRI in one pass. A patch network processes every patch
+on its own, which is fast enough for keypoints only. SIFT3D keypoints of both images are described
+along the RAS axes and paired by mutual nearest neighbours with Lowe's ratio, as published (Morozov,
 Dorent and Haouchine, IEEE TMI 2026, arXiv 2507.18551).
 """
 
@@ -29,7 +29,7 @@ from ..models.patient import Model
 from .candidate import Candidate, Pair
 
 MIN_KEYPOINTS = 10  # twice what an estimate needs
-MOST_VOXELS = 14_000_000  # looked at together: a whole head at 0.5 mm would take 2.5 GB
+MOST_VOXELS = 14_000_000  # processed together: a whole head at 0.5 mm would take 2.5 GB
 OVERLAP_VOXELS = 24  # the blur of the coarsest octave hardly reaches farther
 MIN_SLAB_VOXELS = 32
 _NAMES = {"mri": "MRI", "ius": "iUS"}
@@ -37,14 +37,14 @@ _NAMES = {"mri": "MRI", "ius": "iUS"}
 
 @dataclass(frozen=True, eq=False)
 class KeypointMatcher:
-    """Describes keypoints of both images and pairs them, once: a patch network is too slow to
-    describe the iUS in several orientations.
+    """Describes keypoints of both images and pairs them. It does so once, because a patch network
+    is too slow to describe the iUS in several orientations.
 
     Attributes:
         model: describes patches.
         config: of the registration.
         stage: measures the time of a stage, by its name.
-        progress: called with what is being done.
+        progress: called with the name of the present step.
     """
 
     model: Model
@@ -103,7 +103,7 @@ def keypoints_of(
         volume: scaled to [0, 1], 0 where it is empty.
         config: spacing, thresholds and number.
         name: of the image, for messages.
-        brain: mask; keypoints only in it, and only the box around it is looked at.
+        brain: mask; keypoints are detected only in it.
 
     Raises:
         InputError: fewer than `MIN_KEYPOINTS`.
@@ -115,7 +115,7 @@ def keypoints_of(
     for slab, own in slabs(grid):
         part = volume.resample(slab)
         if float(part.array.amax()) == float(part.array.amin()):
-            continue  # nothing of the image is there
+            continue  # outside of the image
         found = detect(part, config.sift, brain, config.spacing_mm)
         kept = own(found.points)
         points.append(found.points[kept])
@@ -139,7 +139,7 @@ def slabs(
 
     Args:
         grid: of the whole image.
-        most: voxels of a part, about; what is detected in one takes some eighty bytes for each.
+        most: approximate number of voxels of a part; detection takes about 80 bytes for each.
 
     Returns:
         The grid of each part, and a function that tells which of points ``[N, 3]`` (RAS mm) are
@@ -171,7 +171,7 @@ def slabs(
 
 
 def counted(stage: str, progress: Callable[[str], None]) -> Callable[[int, int], None]:
-    """Tells how many patches of a stage are described, whenever that changes by a tenth."""
+    """Reports how many patches of a stage are described, after every tenth of them."""
     told = -1
 
     def report(done: int, total: int) -> None:

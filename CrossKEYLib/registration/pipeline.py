@@ -1,4 +1,4 @@
-"""iUS and MRI -> rigid transform and how far to trust it: the whole pipeline."""
+"""iUS and MRI -> rigid transform and its trust: the whole pipeline."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ from .search import OrientationSearch, stands_out
 
 Progress = Callable[[str], None]
 
-_TURNED_DEG = 5.0  # from which on the iUS is described once more
-_CLEAR_LEAD = 1.2  # by which one pose must agree better than others to stand out
+_TURNED_DEG = 5.0  # rotation from which on the iUS is described again
+_CLEAR_LEAD = 1.2  # ratio to the best score elsewhere from which on a pose stands out
 
 
 def register(
@@ -68,10 +68,10 @@ def register(
     """Register an iUS to an MRI; no start is needed.
 
     A model that describes patches, as the published one does, registers by SIFT3D keypoints
-    (`keypoint_matching`), in one orientation. With any other model both images are described in the
-    MRI's axes. Where the first pass does not stand out, or its candidate is not accepted, and no
-    start was given, a coarse search tries all orientations (`search`). A found
-    transform is improved by describing the iUS once more in its new orientation.
+    (`keypoint_matching`) in one orientation. With any other model both images are described along
+    the axes of the MRI. If the first pass does not stand out, or its candidate is not accepted, a
+    coarse search tries all orientations (`search`), unless a start was given. The iUS is then
+    described again in the orientation that was found.
 
     Args:
         fixed: MRI, whole or cropped, with skull or without.
@@ -81,13 +81,13 @@ def register(
         fixed_mask: the brain of the MRI where above zero, on any grid; estimated when missing.
         moving_mask: the field of view of the iUS likewise; found in the image when missing.
         config: settings of every stage.
-        universal: embedding that knows ultrasound, for the stages that ask for one; none is
+        universal: embedding trained on ultrasound, for the stages that need one; none is
             bundled.
-        seed: of everything random; equal input and seed differ by rounding alone (0.01 mm or so).
+        seed: of everything random; with equal input, results differ by rounding (about 0.01 mm).
         progress: called with the name of each stage as it begins.
 
     Returns:
-        The result with its verdict; also when refused.
+        The result with its verdict, even if it is refused.
 
     Raises:
         InputError: a volume is implausible as MRI or ultrasound, the model does not support the
@@ -197,13 +197,13 @@ class _Pipeline:
             return describe_brain(self.model, rescaled(fixed), brain)
 
     def _candidate(self, pair: Pair, coarse: Candidate, rotation: np.ndarray) -> Candidate:
-        """A coarse pass among fewer places of the MRI, made in ``rotation``, has found how the iUS
-        lies; described anew so, it is located among all of them."""
+        """A coarse pass in ``rotation``, with fewer points of the MRI, estimates the orientation of
+        the iUS. The iUS is described again in that orientation and located among all points."""
         tried: list[Candidate] = []
         if coarse.result.matrix is not None:
             turned = nearest_rotation(coarse.result.matrix)
             tried.append(self._once(pair, turned))
-        if not tried or tried[0].score < coarse.score:  # the coarse pass was misled
+        if not tried or tried[0].score < coarse.score:  # the coarse pass was wrong
             tried.append(self._once(pair, rotation))
         return self._finished(max(tried, key=lambda candidate: candidate.score))
 
@@ -237,7 +237,7 @@ class _Pipeline:
         return Candidate(pair, rotation, moving, tentative, matches, descriptor_score, nothing)
 
     def _matched(self, pair: Pair, rotation: np.ndarray) -> tuple[Described, Matches]:
-        """The iUS seen along axes in which it is oriented as the MRI is along RAS."""
+        """The iUS described in the orientation of the MRI along RAS, and matched."""
         fixed, config = pair.target.described, self.config
         with self.stage("iUS descriptors"):
             moving = self.model.describe(pair.ius, pair.points, "ius", rotation.T)
@@ -275,8 +275,8 @@ class _Pipeline:
         return candidate if refined.result.matrix is None else refined
 
     def _as_laid(self, candidate: Candidate) -> Candidate:
-        """The same transform with the iUS described and matched once more as it lies then, where
-        the images agree better so: the less it is turned, the more of its matches are right. A few
+        """The same transform with the iUS described and matched again in its new pose, if the
+        images agree better then: the less it is rotated, the more of its matches are right. A few
         degrees make no difference to the encoder."""
         matrix, pair = candidate.result.matrix, candidate.pair
         if matrix is None:
@@ -289,9 +289,10 @@ class _Pipeline:
         return max(candidate, anew, key=lambda one: one.score)
 
     def _searched(self, pair: Pair) -> tuple[Candidate, Trust]:
-        """The candidate of the orientation as given or, where that does not stand out or is not
-        accepted, of one that leads it clearly. One candidate is finished and assessed where the
-        first pass leaves doubt, else at most two, unless the search is thorough."""
+        """The candidate of the given orientation. If it does not stand out, or is not accepted, the
+        candidate of an orientation whose score is clearly better. One candidate is finished and
+        assessed where the first pass leaves doubt, else at most two, unless the search is
+        thorough."""
         here = self._coarse_pass(pair, np.eye(3))
         chosen: tuple[Candidate, Trust] | None = None
         least = _CLEAR_LEAD * here.score
@@ -305,7 +306,7 @@ class _Pipeline:
             if chosen[1].accepted:
                 return chosen
             least = _CLEAR_LEAD * candidate.score
-        # Many orientations give chance many tries, so a narrow lead does not count.
+        # With many orientations a narrow lead arises by chance, so it does not count.
         leading = [coarse for coarse in self._other_passes(pair) if coarse.score > least]
         for coarse in leading if self.config.search.thorough else leading[:1]:
             assert coarse.result.matrix is not None
@@ -353,7 +354,7 @@ class _Pipeline:
             )
 
     def _tentative(self, candidate: Candidate) -> Tentative | None:
-        """What the matches were chosen from; None where they were not."""
+        """The matches from which the used ones were chosen; None where none were chosen."""
         if candidate.tentative is candidate.matches:
             return None
         ends = candidate.ends(candidate.tentative)

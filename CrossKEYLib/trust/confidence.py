@@ -1,9 +1,9 @@
-"""Evidence -> confidence -> verdict: one calibrated model in place of limits set by hand.
+"""Figures -> confidence -> verdict, by one calibrated model in place of limits set by hand.
 
-A logistic regression on a few transformed numbers. Every weight is positive, so more evidence never
-lowers the confidence. Numbers outside the range that the model was fitted on are clipped to it, so
-nothing is extrapolated. Weights, ranges and limits lie in ``Resources/Models/trust.json``, which
-the study ``trust_fit`` writes; how it was fitted is told in docs/trust.md.
+The model is a logistic regression on a few transformed numbers. No weight is negative, so better
+figures never lower the confidence. Numbers outside of the fitted range are clipped to it, so
+nothing is extrapolated. Weights, ranges and limits are in ``Resources/Models/trust.json``, which
+the study ``trust_fit`` writes; docs/trust.md describes the fit.
 
 The confidence is the probability that the transform is right, within `RIGHT_MM` on average over the
 ultrasound, if right and wrong results were equally frequent.
@@ -28,7 +28,7 @@ from ..runtime.resources import resource
 ACCEPTED, DOUBTFUL, REFUSED = "accepted", "doubtful", "refused"
 RIGHT_MM = 5.0
 MOST_REASONS = 3
-_TELLING = 0.15  # share of what is missing that makes a number worth mentioning
+_TELLING = 0.15  # of all missing log-odds; a number that misses more is a reason
 _LEAST_MISSING = 0.1  # log-odds, likewise
 _SMALLEST, _LARGEST = 1e-2, 1e2  # of numbers whose logarithm counts
 _WEIGHTS = "Models/trust.json"
@@ -48,7 +48,7 @@ class Feature:
 
     Attributes:
         of: transforms it so that larger is better.
-        missing: the transformed number where there is none: as bad as what could not be determined.
+        missing: the transformed number where it could not be determined.
     """
 
     of: Callable[[float], float]
@@ -78,12 +78,12 @@ _UNDETERMINED = {
 
 @dataclass(frozen=True)
 class Term:
-    """One number's part in the model.
+    """How much one number counts in the model.
 
     Attributes:
         weight: log-odds per unit of the transformed number; not negative.
-        low, high: range of the transformed number that counts. Half of the right results reach
-            ``high``; more is no reason to overlook what is missing elsewhere.
+        low, high: range of the transformed number. Half of the right results reach ``high``. Larger
+            values are clipped, so that one number cannot make up for the others.
     """
 
     weight: float
@@ -103,8 +103,8 @@ class TrustModel:
         bias: log-odds where all terms are zero.
         terms: by the names of `FEATURES`.
         accepted_from, doubtful_from: confidences from which a result is accepted, or doubtful.
-        hidden_mm: error that neither matches nor their halves show. Together with the raw estimate,
-            in quadrature, it is not less than the true error in 90 % of right results.
+        hidden_mm: error that the matches do not show. Its sum with the raw estimate, in quadrature,
+            is at least the true error in 90 % of right results.
         made_by: the command, the encoder's weights and the pairs that it was fitted on.
     """
 
@@ -117,7 +117,7 @@ class TrustModel:
 
     @classmethod
     def load(cls, path: str | PathLike[str] | None = None) -> TrustModel:
-        """The bundled one, or one from a file that the fit wrote.
+        """The bundled model, or one from a file that the fit wrote.
 
         Raises:
             InputError: the file cannot be read or is no such model.
@@ -133,7 +133,7 @@ class TrustModel:
         return {k: t.weight * t.of(transformed(k, numbers)) for k, t in self.terms.items()}
 
     def predicted_mm(self, raw_error_mm: float | None) -> float | None:
-        """What the true error stays below in 90 % of right results; None where none is known."""
+        """Upper bound of the true error in 90 % of right results; None where it is unknown."""
         return None if raw_error_mm is None else math.hypot(raw_error_mm, self.hidden_mm)
 
     def verdict(self, confidence: float) -> str:
@@ -143,8 +143,8 @@ class TrustModel:
         return DOUBTFUL if confidence >= self.doubtful_from else REFUSED
 
     def reasons(self, numbers: Numbers) -> list[str]:
-        """Why a result is not accepted: what is weaker than in half of the right results, the
-        weakest first, in plain sentences; empty when it is accepted."""
+        """Sentences that say why a result is not accepted: the numbers that are weaker than in half
+        of the right results, weakest first. Empty when it is accepted."""
         confidence = self.confidence(numbers)
         if self.verdict(confidence) == ACCEPTED:
             return []
@@ -182,7 +182,7 @@ def transformed(name: str, numbers: Numbers) -> float:
 
 
 def _sentence(name: str, numbers: Numbers) -> str:
-    """What is weak about one number, for a surgeon."""
+    """The sentence about one weak number, for a surgeon."""
     value = numbers[name]
     if value is None:
         return _UNDETERMINED.get(name, "The matches that agree are too few to estimate the error.")
@@ -192,9 +192,9 @@ def _sentence(name: str, numbers: Numbers) -> str:
         return f"Too few matches agree ({count:.0f}; chance alone gives {chance:.0f})."
     return {
         "score_ratio": f"Another position fits nearly as well or better (ratio {value:.2f}).",
-        "mind_margin": "The anatomy fits no better here than a few millimetres beside.",
+        "mind_margin": "The anatomy fits no better here than a few millimetres away.",
         "lc2_margin": "The MRI explains the bright structures in the ultrasound hardly better here "
-        "than a few millimetres beside.",
+        "than a few millimetres away.",
         "agreement_mm": f"Two halves of the matches lead to positions {value:.1f} mm apart.",
         "spread_mm": f"The matches that agree lie too close together ({value:.1f} mm), "
         "so the rotation is uncertain.",

@@ -1,9 +1,10 @@
-"""LC2: how much of the ultrasound a local mixture of MRI intensity and MRI gradient explains.
+"""LC2: the share of the ultrasound that MRI intensity and MRI gradient explain locally.
 
 Fuerst, Wein, Müller, Navab, Medical Image Analysis 18(8), 2014: in every small patch the iUS is
-fitted by ``a + b p + c g``, with p the intensity of the MRI and g its gradient magnitude. Tissue
-may be bright or dark in either image, patch by patch; where other tissue was laid, no such fit
-holds. `mind_margin.py` compares borders of tissue, this module what lies between them.
+fitted by ``a + b p + c g``, with p the intensity of the MRI and g its gradient magnitude. Each
+patch has its own fit, so tissue may be bright or dark in either image. Where the images show
+different tissue, no such fit holds. `mind_margin.py` compares borders of tissue, this module the
+tissue between them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _WHOLE = 1 - 1e-4  # of a patch, up to rounding
 
 
 def explained(moments: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the fit explains of the iUS's variance in each patch ``[N]``, and that variance ``[N]``.
+    """Explained variance of the iUS in each patch ``[N]``, and the whole variance ``[N]``.
 
     Args:
         moments: ``[9, N]`` means over each patch of u, p, g, uu, pp, gg, up, ug and pg: iUS, MRI
@@ -48,7 +49,7 @@ def explained(moments: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.
 
 
 def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float | None:
-    """How much more of the iUS the MRI explains at a transform than on average 4 mm beside it.
+    """How much more of the iUS the MRI explains at a transform than on average 4 mm away.
 
     Args:
         mri: zero where it shows nothing.
@@ -56,9 +57,9 @@ def lc2_margin(mri: Volume, ius: Volume, matrix: Matrix) -> float | None:
         matrix: ``T_fixed_moving``, 4x4, RAS mm.
 
     Returns:
-        The explained share of the variance less its mean over 26 directions, relative to it: 1
-        where nothing is explained beside, 0 where as much is. None where too little of the
-        ultrasound lies on the MRI to tell.
+        The explained share of the variance minus its mean over 26 directions, relative to it: 1
+        where nothing is explained 4 mm away, 0 where as much is. None where too little of the
+        ultrasound lies on the MRI.
     """
     grid = Grid.along(ius, STEP_MM)
     u = ius.resample(grid).array

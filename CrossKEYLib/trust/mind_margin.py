@@ -1,8 +1,8 @@
-"""Does the structure of both images coincide, rather than a few mm beside?
+"""Does the structure of both images agree here better than a few mm away?
 
-This check uses the images themselves and nothing that was learned. Self-similarities (MIND-SSC,
-`descriptors/mind.py`) of the same tissue agree best at the true position, and less a few mm away in
-any direction. If the ultrasound lies on other tissue, or beside its true position, some direction
+This check uses the images alone, and nothing that was learned. Self-similarities (MIND-SSC,
+`descriptors/mind.py`) of the same tissue agree best at the true position, and less a few mm away
+in any direction. If the ultrasound lies on other tissue, or off its true position, some direction
 is as good or better. Matches that share one error cannot produce such a maximum.
 """
 
@@ -29,7 +29,7 @@ _SHIFTS = SHIFT_MM * _WAYS / np.linalg.norm(_WAYS, axis=1, keepdims=True)
 
 
 def mind_margin(mri: Volume, seen: FeaturePair, fit: FeatureFit, matrix: Matrix) -> float | None:
-    """By how much features agree better at a transform than `SHIFT_MM` beside it.
+    """By how much features agree better at a transform than `SHIFT_MM` away.
 
     If the optimum of the features lies within `NEAR_MM` of the transform, the margin is measured
     there. Refinement accepts that optimum only with evidence, and 0.5 mm off it the margin is less.
@@ -41,8 +41,8 @@ def mind_margin(mri: Volume, seen: FeaturePair, fit: FeatureFit, matrix: Matrix)
         matrix: ``T_fixed_moving``, 4x4, RAS mm.
 
     Returns:
-        Mean cosine at the transform less that in the best of 26 directions; minus one where too
-        little of the ultrasound lies on the MRI to tell.
+        Mean cosine at the transform minus that in the best of 26 directions; None where too little
+        of the ultrasound lies on the MRI.
     """
     pick = torch.linspace(0, len(seen.points) - 1, min(_POINTS, len(seen.points)))
     points = seen.points[pick.long().to(seen.points.device)]

@@ -1,9 +1,9 @@
 """Checks that the two images can be an MRI and an ultrasound. Only clear cases are refused.
 
 No probe sweeps more than a part of one hemisphere, so an "ultrasound" of the size of a brain is
-an MRI. A crop of an MRI is as small as an iUS, but it fills its box and is free of speckle,
-whereas a reconstructed iUS is a speckled fan or slab in an empty box. Only when both images are
-on the wrong side of both differences is the pair called swapped.
+an MRI. A crop of an MRI is as small as an iUS, but it fills its box and has no speckle, whereas a
+reconstructed iUS is a speckled fan or slab in an empty box. A pair counts as swapped only if both
+differences are reversed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def check_pair(fixed: Volume, moving: Volume) -> None:
             f"the image given as ultrasound covers {shown:.0f} ml, more than any probe does "
             f"(at most {LARGEST_IUS_ML:g} ml): it looks like an MRI; {SWAP}"
         )
-    # The MRI of a good pair is seldom small, so the search for speckle is seldom paid for.
+    # The MRI of a good pair is seldom small, so speckle is seldom measured.
     if filled_share(ius) > FULL_BOX:
         mri = rescaled(fixed)
         is_fan = filled_share(mri) < FAN_BOX and filled_ml(mri, SHOWN) < LARGEST_IUS_ML
@@ -80,7 +80,7 @@ def speckle(volume: Volume) -> float:
 
     The local standard deviation (3 mm) of what varies within 1 mm, over the local mean; its median
     over everything filled. Fully developed speckle is multiplicative, so its value does not depend
-    on gain. Zero where too little is filled to tell.
+    on gain. Zero where too little is filled.
     """
     spacing = max(WORKING_MM, float(volume.spacing_mm.min()))
     grid = Grid.along(volume, spacing, -spacing / 2)

@@ -1,4 +1,4 @@
-"""The matches from which registration chose, to choose anew wherever the trust needs it."""
+"""The matches from which registration chose, so that the trust can repeat the choice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..estimation.consensus import strongest
 class Tentative:
     """The matches from which those that support each other were chosen.
 
-    Choosing finds agreement among wrong matches too, so whatever is compared with chance, or found
-    anew from a half, has to choose anew.
+    Wrong matches support each other too. The choice is therefore repeated for shuffled matches and
+    for each half of the matches.
 
     Attributes:
         points_fixed, points_moving: ``[K, 3]`` RAS mm, paired row by row, best first.

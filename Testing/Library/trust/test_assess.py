@@ -84,7 +84,7 @@ def test_predicted_error_follows_and_covers_the_true_error():
     ("mind_margin", "lc2_margin", "words"),
     [
         (0.03, 0.4, None),
-        (-0.005, 0.4, "fits no better here than a few millimetres beside"),
+        (-0.005, 0.4, "fits no better here than a few millimetres away"),
         (0.001, 0.0, "bright structures in the ultrasound hardly better here"),
         (None, None, "Too little of the ultrasound lies on the MRI"),
     ],

@@ -82,7 +82,7 @@ def test_the_confidence_is_the_logistic_function_of_the_sum():
     ("weak", "said"),
     [
         ({"chance_ratio": 8 / 6}, "Too few matches agree (8; chance alone gives 6)."),
-        ({"mind_margin": -0.01}, "fits no better here than a few millimetres beside"),
+        ({"mind_margin": -0.01}, "fits no better here than a few millimetres away"),
         ({"mind_margin": None}, "Too little of the ultrasound lies on the MRI"),
         ({"agreement_mm": 7.3}, "lead to positions 7.3 mm apart"),
         ({"agreement_mm": None}, "do not lead to the same position"),
