@@ -275,7 +275,7 @@ def _halves(points: torch.Tensor, block_mm: float) -> tuple[torch.Tensor, torch.
 
 
 def _mean_over_blocks(values: torch.Tensor, block: torch.Tensor) -> tuple[float, float]:
-    """Mean over blocks and its standard error; NaN where there are too few blocks."""
+    """Mean over blocks and its standard error; 0 and infinity if there are too few blocks."""
     _, number, count = torch.unique(block, return_inverse=True, return_counts=True)
     if len(count) < _FEWEST_BLOCKS:
         return 0.0, np.inf
