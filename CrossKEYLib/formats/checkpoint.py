@@ -1,7 +1,7 @@
 """Saving and resuming: one file that is whole or absent, and never needs unpickling.
 
-A training file holds all that the next step depends on (weights, optimiser, step, state of every
-random generator), so a run resumed after a kill computes bit for bit what it would have computed.
+A training file holds weights, optimiser and step. Each step draws from generators of its own,
+seeded by (seed, step, process), so a run that is resumed gives the same result bit for bit.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ MODEL = "crosskey-model"  # to register with
 
 FORMAT = 1
 PLAIN = (bool, int, float, str, type(None))
-
-Generator = torch.Generator | np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,6 @@ def save_checkpoint(
     kind: str = TRAINING,
     optimizer: torch.optim.Optimizer | None = None,
     step: int = 0,
-    generators: Mapping[str, Generator] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; whatever interrupts this, the file before it stays as it was.
@@ -72,7 +69,6 @@ def save_checkpoint(
         kind: `TRAINING`, or `MODEL` for a file to register with.
         optimizer: saved with its class name.
         step: optimiser steps done.
-        generators: every random generator that training draws from, by name.
         extra: further plain values and tensors.
 
     Raises:
@@ -85,7 +81,6 @@ def save_checkpoint(
         "config": _plain(dict(config), "config"),
         "weights": dict(model.state_dict()),
         "step": int(step),
-        "generators": {name: _state(g) for name, g in (generators or {}).items()},
         "extra": _plain(dict(extra or {}), "extra"),
     }
     if optimizer is not None:
@@ -101,7 +96,6 @@ def load_checkpoint(
     kind: str = TRAINING,
     model: nn.Module | None = None,
     optimizer: torch.optim.Optimizer | None = None,
-    generators: Mapping[str, Generator] | None = None,
 ) -> Checkpoint:
     """Read a checkpoint, and put its state into whatever is given.
 
@@ -110,7 +104,6 @@ def load_checkpoint(
         kind: the kind it must be.
         model: receives the weights.
         optimizer: receives its state.
-        generators: receive their states, by name.
 
     Raises:
         ModelError: unreadable file, wrong kind, or content that does not fit what is given.
@@ -120,10 +113,6 @@ def load_checkpoint(
         load_state(model, content["weights"], path)
     if optimizer is not None:
         _restore_optimizer(optimizer, content.get("optimizer"), path)
-    for name, generator in (generators or {}).items():
-        if name not in content["generators"]:
-            raise ModelError(f"{path} holds no state of the random generator {name!r}")
-        _restore(generator, content["generators"][name], name, path)
     return Checkpoint(
         kind, content["config"], content["weights"], content["step"], content["extra"]
     )
@@ -142,7 +131,7 @@ def _checked(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             f"{path} has format {content.get('format')}, this version reads {FORMAT}; "
             "use the version that wrote it, or create it again"
         )
-    expected = {"config": dict, "weights": dict, "step": int, "generators": dict, "extra": dict}
+    expected = {"config": dict, "weights": dict, "step": int, "extra": dict}
     for key, type_ in expected.items():
         if not isinstance(content.get(key), type_):
             raise ModelError(f"{path} has no proper entry {key!r}; create the file again")
@@ -168,42 +157,6 @@ def _plain(value: Any, where: str) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_plain(v, where) for v in value)
     raise TypeError(f"{where} holds a {type(value).__name__}; expected plain values and tensors")
-
-
-def _state(generator: Generator) -> Any:
-    """State as a tensor (PyTorch) or as nested plain values (NumPy)."""
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    return _lists(generator.bit_generator.state)
-
-
-def _restore(generator: Generator, state: Any, name: str, path: str | os.PathLike[str]) -> None:
-    try:
-        if isinstance(generator, torch.Generator):
-            generator.set_state(state)
-        elif not isinstance(state, Mapping):
-            raise TypeError("no state of a NumPy generator")
-        else:
-            generator.bit_generator.state = _arrays(state, generator.bit_generator.state)
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"{path}: the state of the random generator {name!r} is of another kind; "
-            f"expected one for {type(generator).__module__}.{type(generator).__name__}"
-        ) from error
-
-
-def _lists(state: Any) -> Any:
-    """NumPy arrays as lists of integers, also nested."""
-    if isinstance(state, Mapping):
-        return {key: _lists(value) for key, value in state.items()}
-    return state.tolist() if isinstance(state, np.ndarray) else _plain(state, "generator")
-
-
-def _arrays(state: Any, like: Any) -> Any:
-    """Inverse of `_lists`, with the array types of ``like``."""
-    if isinstance(like, Mapping):
-        return {key: _arrays(state[key], value) for key, value in like.items()}
-    return np.asarray(state, like.dtype) if isinstance(like, np.ndarray) else state
 
 
 def _restore_optimizer(
