@@ -1,4 +1,4 @@
-"""The command ``crosskey``: subcommands, exit status, and what is said when something fails.
+"""The command ``crosskey``: subcommands, exit status, and messages of errors.
 
 Exit status: 0 done and trusted, 1 a fault of the program, 2 bad input or usage (one line on
 stderr, nothing written), 3 registration refused, 130 interrupted.
@@ -89,7 +89,7 @@ def _explain(error: BaseException) -> int:
     if hasattr(error, "format_message"):  # a usage error; its class differs between typer versions
         _complain(f"{error.format_message()} See crosskey --help.")  # type: ignore[attr-defined]
         return BAD_INPUT
-    if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has gone
+    if isinstance(error, BrokenPipeError):  # the reader of the output, such as head, has ended
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return FAULT
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -100,7 +100,7 @@ def _explain(error: BaseException) -> int:
 
 
 def _caution(message: Warning | str, *place: Any) -> None:
-    """What `warnings` calls with an `InputWarning`; the place in the code helps nobody."""
+    """Prints an `InputWarning` without its position in the code; called by `warnings`."""
     _complain(f"warning: {message}")
 
 
@@ -119,7 +119,7 @@ def _interruptible() -> Generator[list[bool], None, None]:
         pressed.append(True)
         raise KeyboardInterrupt
 
-    ours = previous is signal.default_int_handler  # else the caller has its own ways
+    ours = previous is signal.default_int_handler  # else the caller handles the signal
     if ours:
         signal.signal(signal.SIGINT, note)
     try:

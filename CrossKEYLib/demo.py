@@ -30,14 +30,14 @@ REPORT = "report.json"
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """What the demo did.
+    """Outcome of the demo.
 
     Attributes:
         result: the registration.
         before_mm, after_mm: ``[N]`` target registration errors; the latter None if refused
             without any transform.
         files: what was written, the scene last.
-        seconds: of everything, reading and drawing included.
+        seconds: in total, with reading and drawing.
     """
 
     result: Registration
@@ -89,7 +89,7 @@ def run(
 
 
 def _model() -> Model:
-    """The one prepared on this MRI; an installation without it has the general one."""
+    """The model prepared on this MRI; the general one if the installation lacks it."""
     try:
         return Model.load(resource(PREPARED))
     except InputError:

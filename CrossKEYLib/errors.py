@@ -1,4 +1,4 @@
-"""What can go wrong, in the caller's terms: each message is one line that says what to do."""
+"""The errors of this library. Each message is one line that says what to do."""
 
 from __future__ import annotations
 

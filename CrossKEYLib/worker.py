@@ -1,4 +1,4 @@
-"""The process that stays warm behind the panel: one JSON object a line in, one a line out.
+"""The process behind the panel, which keeps its state: one JSON object a line in, one a line out.
 
     PythonSlicer -m CrossKEYLib.worker
 
@@ -13,17 +13,17 @@ Requests (stdin):
      "similarity": {"point": [R, A, S], "output": PATH} or null, "model": PATH or null,
      "device": "auto"}
 
-Points of "landmarks" are RAS mm in the own world of the image that they are known or found in.
-Without points it makes the similarity map alone. The answer holds ``points``, ``scores``,
-``spreads`` (mm), ``found`` ("good", "check" or "absent"), and ``pose``: how the images lie.
+Points of "landmarks" are RAS mm in the coordinate system of their own image. Without points only
+the similarity map is made. The answer holds ``points``, ``scores``, ``spreads`` (mm), ``found``
+("good", "check" or "absent"), and ``pose``: the transform between the images.
 
 Answers (stdout), each with the request's ``id`` and a ``kind``: "ready" once at the start,
 "progress" (``stage``), "training" (``step``, ``steps``, ``loss``, ``precision``, ``seconds``), and
 one "result" or "error" (``message``; ``expected`` tells bad input from a fault of the program).
 
-Whatever a library prints goes to stderr, so stdout holds nothing else. The process ends when
-stdin closes, also in the middle of its work: it never outlives the application that started it.
-To cancel, end the process; `prepare` goes on from its checkpoint when asked again.
+Everything that a library prints goes to stderr, so stdout holds only answers. The process ends when
+stdin closes, even in the middle of its work, so it never outlives the application that started it.
+To cancel, end the process; `prepare` continues from its checkpoint when it is requested again.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ Send = Callable[[dict[str, Any]], None]
 
 
 class Worker:
-    """Answers requests; keeps the last model, the description of the last MRI, and the embeddings
-    of the last images that landmarks were found in.
+    """Answers requests. Keeps the last model, the described points of the last MRI, and the
+    embeddings of the last images in which landmarks were found.
 
     Args:
         send: takes one answer at a time.
@@ -78,7 +78,7 @@ class Worker:
         self._embedded: tuple[str, EmbeddedImages] | None = None
 
     def answer(self, line: str) -> None:
-        """Do what one line asks for; whatever goes wrong becomes an error answer."""
+        """Answer the request of one line; every error becomes an error answer."""
         number = None
         try:
             request = _read(line)
@@ -88,7 +88,7 @@ class Worker:
             self._say(number, "result", **result)
         except CrossKEYError as error:
             self._say(number, "error", message=str(error), expected=True)
-        except Exception as error:  # the panel must hear of it, and the next request may be fine
+        except Exception as error:  # the panel must be told, and the next request may succeed
             traceback.print_exc()
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             self._say(number, "error", message=text, expected=False)
@@ -257,7 +257,7 @@ def _matches(result: Registration) -> dict[str, list[Any]]:
 
 
 def _own_stdout() -> IO[str]:
-    """The real stdout for answers alone; what anything else prints goes to stderr from now on."""
+    """The real stdout, for answers only; all other output goes to stderr from now on."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
@@ -265,14 +265,14 @@ def _own_stdout() -> IO[str]:
 
 
 def _requests() -> queue.SimpleQueue[str]:
-    """Lines of stdin, read beside the work, so that its end ends the process at once."""
+    """Lines of stdin, read in a thread, so that its end ends the process at once."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
         for line in sys.stdin:
             if line.strip():
                 lines.put(line)
-        os._exit(0)  # the application is gone; nobody would read an answer
+        os._exit(0)  # the application has ended; nobody reads the answer
 
     threading.Thread(target=read, daemon=True).start()
     return lines

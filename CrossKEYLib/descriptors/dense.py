@@ -1,9 +1,9 @@
-"""A descriptor for every place at once: the narrow variant of the encoder, for CPUs.
+"""Dense descriptors of a volume in one pass: the narrow variant of the encoder, for CPUs.
 
-A patch network computes the same convolutions again for every point, since neighbouring
-patches overlap almost wholly. Run over the volume once, the same work gives the descriptors of
-all points; they are then read off the feature map by trilinear sampling. Each modality has
-its own stem, everything after it is shared.
+A patch network repeats the same convolutions for every point, because neighbouring patches overlap
+almost completely. One pass over the volume gives the descriptors of all points, which are sampled
+from the feature map by trilinear interpolation. Each modality has its own stem; all other layers
+are shared.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class DenseEncoder(nn.Module):
         return self._map(volume, self._grid(points, np.eye(3)), modality)
 
     def _grid(self, points: torch.Tensor, axes: np.ndarray) -> Grid:
-        """Around points, laid on one lattice: its cells do not depend on which are asked for."""
+        """A grid around points, on a fixed lattice that does not depend on the points."""
         lattice_mm = COARSEST * self.config.spacing_mm
         around = points.cpu().numpy()
         return Grid.around(around, self.config.spacing_mm, self.config.context_mm, axes, lattice_mm)
@@ -165,8 +165,8 @@ class _Block(nn.Module):
 def _conv(
     inputs: int, outputs: int, size: int = 3, stride: int = 1, padding: Padding = "replicate"
 ) -> nn.Sequential:
-    # Zero padding tells a network with this reach where in the crop a voxel lies, and training
-    # would settle for that. At the finest level its reach is short, and replication is slow.
+    # With zero padding the network could learn where in the crop a voxel lies. At the finest level
+    # its reach is short, and replication is slow.
     mode: Padding = padding if size > 1 else "zeros"
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, size, stride, size // 2, bias=False, padding_mode=mode),

@@ -24,7 +24,7 @@ def self_similarity(
         radius_voxels: of a patch.
         reach_voxels: between a voxel and its neighbours ("dilation").
     """
-    # Beyond its borders the image goes on as it ends.
+    # The image is continued beyond its borders by replication.
     pad = radius_voxels + reach_voxels
     padded = F.pad(image[None, None], (pad,) * 6, mode="replicate")[0, 0]
     size = [n + 2 * radius_voxels for n in image.shape]

@@ -69,35 +69,6 @@ def normalise(patches: torch.Tensor) -> torch.Tensor:
     return scaled.masked_fill_(constant, 0).view_as(patches)
 
 
-def inside_fraction(
-    mask: Volume,
-    points: torch.Tensor,
-    size_mm: float = 32.0,
-    samples_per_axis: int = 8,
-    chunk: int = 8192,
-) -> torch.Tensor:
-    """Share of the cube around each point that lies inside a field of view.
-
-    The paper trains on points of at least 0.8 (arXiv 2507.18551).
-
-    Args:
-        mask: one inside, zero outside.
-        points: ``[N, 3]`` RAS mm.
-        size_mm: edge of the cube, along the RAS axes.
-        samples_per_axis: the share is the mean over this many cubed equally spaced samples.
-        chunk: points looked at together.
-
-    Returns:
-        ``[N]`` from 0 to 1; what lies outside the mask's grid counts as outside.
-    """
-    count, step_mm = samples_per_axis, size_mm / samples_per_axis
-    parts = [
-        sample_patches(mask, part, count, step_mm, chunk=chunk).mean((1, 2, 3, 4))
-        for part in points.split(chunk)
-    ]
-    return torch.cat(parts)
-
-
 def random_rotations(
     count: int, max_angle_deg: float, generator: torch.Generator | None = None
 ) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a benchmark registers: real pairs with landmarks, simulated ones, and foreign ones."""
+"""The pairs of a benchmark: real ones with landmarks, simulated ones, and foreign ones."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ EMPTIED = "emptied"  # in the name of a simulated iUS whose side of the head was
 MIRRORED = "mirrored"  # in the name of an MRI
 DEFORMED = "deformed"  # in the name of an MRI, against which the simulated iUS is
 IUS_NAME = re.compile(r"(^|[_-])i?us([_.-])", re.IGNORECASE)  # Case24_US_before.nii.gz, ius.nrrd
-TARGETS = 500  # places in the field of view at which a simulated pair's error is measured
-SPACING_MM = 0.5  # of simulated iUS; real ones have about this
-EMPTIED_MM = 5.0  # beyond the ultrasound, of an MRI that must not show what it shows
-MOST_DRAWS = 20  # a probe may by chance see next to nothing
+TARGETS = 500  # points in the field of view at which the error of a simulated pair is measured
+SPACING_MM = 0.5  # of simulated iUS, about that of real ones
+EMPTIED_MM = 5.0  # around the ultrasound, removed from the MRI as well
+MOST_DRAWS = 20  # a random probe may see almost nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One pair as it lies before it is misplaced.
+    """One pair before it is misplaced.
 
     Attributes:
         mri, ius: fixed and moving.
-        targets_fixed, targets_moving: ``[N, 3]`` RAS mm, places that correspond; None where
-            nothing does.
+        targets_fixed, targets_moving: ``[N, 3]`` RAS mm, corresponding points; None where there
+            are none.
     """
 
     mri: Volume
@@ -52,7 +52,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A pair by name; ``load`` reads or simulates it when its turn comes.
+    """A pair by name; ``load`` reads or simulates it when it is needed.
 
     Attributes:
         kind: `REAL`, `SIMULATED` or `FOREIGN`.
@@ -125,8 +125,8 @@ def simulated_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case
 
 
 def deformed_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
-    """As `simulated_cases`, from an MRI against which the ultrasound is deformed: no rigid
-    transform is fully right, and the best rigid fit to the deformation is the figure to reach."""
+    """As `simulated_cases`, with the ultrasound deformed against the MRI. No rigid transform is
+    exact, and the best rigid fit to the deformation gives the smallest possible error."""
 
     def loader(path: Path, site: int) -> Callable[[], Images]:
         return lambda: simulated(_read(path), _anatomy(path), (seed, site), deformed=True)
@@ -139,8 +139,8 @@ def deformed_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]
 
 
 def mirrored_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
-    """Every iUS with every MRI mirrored left to right, that of the same patient too: what it shows
-    is on the wrong side, in the likeness of the right one."""
+    """Every iUS with every MRI mirrored left to right, also with that of the same patient: similar
+    anatomy lies on the wrong side."""
     return [
         _changed(case, _mirrored_mri, mri=f"{case.mri}, {MIRRORED}")
         for case in foreign_cases(mri, ius)
@@ -148,8 +148,8 @@ def mirrored_cases(mri: Sequence[Path], ius: Sequence[Path]) -> list[Case]:
 
 
 def absent_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
-    """The sites of `simulated_cases`, whose side of the head was emptied from the MRI: what the
-    ultrasound shows is not there, while its likeness on the other side is."""
+    """The sites of `simulated_cases`, with their side of the head removed from the MRI: the anatomy
+    in the ultrasound is missing, and similar anatomy remains on the other side."""
     return [
         _changed(case, without_its_side, kind=FOREIGN, ius=f"{case.ius}, {EMPTIED}")
         for case in simulated_cases(mri, count, seed)
@@ -157,8 +157,8 @@ def absent_cases(mri: Sequence[Path], count: int, seed: int = 0) -> list[Case]:
 
 
 def names_of(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Each path with a short name of its own: that of the file, after its folder's where two files
-    are called alike (T1.nii.gz of two patients)."""
+    """Each path with a unique short name: that of the file, preceded by its folder's if two files
+    have the same name (T1.nii.gz of two patients)."""
     names = [path.name for path in paths]
     full = [f"{path.resolve().parent.name}/{path.name}" for path in paths]
     return [
@@ -174,8 +174,8 @@ def simulated(
     spacing_mm: float = SPACING_MM,
     deformed: bool = False,
 ) -> Images:
-    """An iUS of this brain in its own world: the true transform is the identity, or what the
-    deformation makes of it.
+    """An iUS simulated in the coordinate system of its MRI: the true transform is the identity,
+    up to the deformation.
 
     Spots and tumours that training draws into both images are left out: the MRI must stay as it is.
     """
@@ -215,14 +215,15 @@ def worth_registering(
 
 
 def mirrored(mri: Volume) -> Volume:
-    """The MRI with its content mirrored along that axis of its grid which runs left to right."""
+    """The MRI mirrored along the axis of its grid that runs left to right."""
     axis = int(np.abs(mri.ijk_to_ras[0, :3]).argmax())
     return mri.replaced(mri.array.flip(2 - axis))
 
 
 def without_its_side(images: Images) -> Images:
-    """The MRI emptied on the ultrasound's side of a plane that all of the ultrasound lies behind,
-    across the line from the middle of what the MRI shows; nothing corresponds any more."""
+    """The MRI set to zero on the ultrasound's side of a plane. The plane is perpendicular to the
+    line from the middle of the MRI's content to the ultrasound, and all of the ultrasound lies
+    behind it, so that nothing corresponds."""
     mri, shown = images.mri, images.ius.points_ras((images.ius.array > 0).nonzero().float())
     middle = mri.points_ras((mri.array > 0).nonzero().float()).mean(0)
     way = F.normalize(shown.mean(0) - middle, dim=0)

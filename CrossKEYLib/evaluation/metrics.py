@@ -1,4 +1,4 @@
-"""How good a registration is, given corresponding landmarks."""
+"""Quality of a registration, given corresponding landmarks."""
 
 from __future__ import annotations
 

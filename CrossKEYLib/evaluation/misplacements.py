@@ -1,4 +1,4 @@
-"""From where registrations begin: known misplacements of the iUS, of growing size."""
+"""Starts of registrations: known misplacements of the iUS, of increasing size."""
 
 from __future__ import annotations
 

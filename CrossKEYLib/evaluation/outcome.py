@@ -1,4 +1,4 @@
-"""What a benchmark writes for each registration, as plain values."""
+"""The values that a benchmark writes for each registration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..registration.result import Judged
 
 
 class Trialled(TypedDict):
-    """What the outcomes of all methods have.
+    """The values that the outcomes of all methods have.
 
     Attributes:
         kind, mri, ius, method, level, seed: of the trial.
@@ -41,8 +41,8 @@ class PeerOutcome(Trialled, total=False):
 
 
 class OwnOutcome(Trialled, Judged, total=False):
-    """Of our own method: what its report says, and, where the truth is known, how many matches are
-    right."""
+    """Of our own method: the values of its report and, where the truth is known, the precision of
+    its matches."""
 
     precision: float
     matching_score: float

@@ -1,4 +1,4 @@
-"""Pictures by which a person judges a registration, and how it comes about.
+"""Pictures that show a registration and its steps.
 
 All are drawn in the world of the MRI (RAS mm) on axial, coronal and sagittal planes, as a
 radiologist sees them: the patient's left is on the right. Each function returns a matplotlib

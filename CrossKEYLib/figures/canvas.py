@@ -1,4 +1,4 @@
-"""What all figures share: planes through the world of the MRI, samples on them, one dark style."""
+"""Shared parts of all figures: planes through the MRI, samples on them, and a dark style."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..geometry.volume import Volume
 STEP_MM = 0.4  # between the samples of a picture
 MARGIN_MM = 8.0  # shown around the field of view
 SLAB_MM = 2.5  # a point this near to a plane is drawn on it
-MOST_POINTS = 20_000  # looked at to find a field of view
+MOST_POINTS = 20_000  # used to find a field of view
 LEGIBLE = [withStroke(linewidth=2, foreground="black")]  # letters over a bright image
 # Blue and orange, light and dark: told apart by every kind of colour vision.
 MRI_COLOUR, IUS_COLOUR, OUTLINE, WRONG = "#35c4f0", "#ffb000", "#35c4f0", "#9aa0a6"

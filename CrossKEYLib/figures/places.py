@@ -1,4 +1,4 @@
-"""Images by themselves, and what lies where in them: keypoints, heatmap, similarity to a point."""
+"""Images, and positions in them: keypoints, heatmap, similarity to a point."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from .canvas import (
 )
 
 FIELD_COLOURS = "inferno"  # grows in lightness throughout, so it reads in grey too
-DIMMED = 0.55  # an image under colours
+DIMMED = 0.55  # image below the colours
 OPAQUE_FROM = 2.5  # so many times the share of the range: colours above 0.4 of it cover the image
 CROSS = {"s": 90, "marker": "+", "c": "white", "linewidths": 1.8}
 
 
 def slices(volumes: Mapping[str, Volume], around: Volume | None = None) -> Figure:
-    """Images by name, a row each, on three planes through the middle of what they show.
+    """Images by name, one row each, on three planes through the middle of their content.
 
     Args:
         volumes: each in its own world (RAS mm).
@@ -98,7 +98,7 @@ def keypoints(
 
 
 def heatmap(image: Volume, heat: Volume, points: torch.Tensor) -> Figure:
-    """How likely a keypoint is at each place, over the image, on three planes through its middle.
+    """Probability of a keypoint at each position, over the image, on three planes.
 
     Args:
         image: MRI.
@@ -120,8 +120,8 @@ def heatmap(image: Volume, heat: Volume, points: torch.Tensor) -> Figure:
 
 
 def similarity(image: Volume, similarity: Volume, truth: torch.Tensor) -> Figure:
-    """How similar every place of an image is to one point of the other, on planes through the
-    most similar place.
+    """Similarity of every position of an image to one point of the other, on planes through the
+    most similar position.
 
     Args:
         image: MRI.

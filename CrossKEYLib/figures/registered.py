@@ -28,7 +28,7 @@ def overlay(fixed: Volume, moving: Volume, after: Matrix, before: Matrix | None 
         after: ``T_fixed_moving``, 4x4, RAS mm.
         before: the same before registration; where the files put the iUS when missing.
     """
-    # Dim tissue is let through, or the MRI could not be judged under it.
+    # Dim tissue is transparent, so that the MRI below remains visible.
     title = "Ultrasound (warm colours) on MRI (grey)"
     return _before_and_after(
         fixed, moving, after, before, title, lambda ius, _: np.clip(1.5 * ius - 0.2, 0, 0.9)
@@ -40,7 +40,7 @@ def checkerboard(
 ) -> Figure:
     """MRI and iUS in alternate fields before and after registration, on three planes.
 
-    Where the two lie right, sulci and ventricles go on from field to field.
+    If the registration is right, sulci and ventricles continue from field to field.
 
     Args:
         fixed, moving: MRI and iUS.

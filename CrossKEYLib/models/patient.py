@@ -30,7 +30,7 @@ Encoder = DenseEncoder | ResNetDescriptor
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What registration needs to describe points.
+    """Describes the points of a registration.
 
     Attributes:
         encoder: the network, in evaluation mode.
@@ -117,9 +117,9 @@ class Model:
             volume: see `intensity.rescaled`.
             points: RAS mm.
             modality: "mri" or "ius".
-            rotation: 3x3, columns = the axes (in RAS) along which the network looks.
-            report: called with the number of patches described, and of all, while a patch network
-                works.
+            rotation: 3x3, columns = the axes (in RAS) of the grid that the network sees.
+            report: called by a patch network with the number of patches that are described, and of
+                all.
         """
         if isinstance(self.encoder, DenseEncoder):
             return Described(points, self.encoder.describe(volume, points, modality, rotation))
@@ -129,12 +129,12 @@ class Model:
 
     @property
     def describes_patches(self) -> bool:
-        """Whether each point takes a pass of the network of its own, so few are affordable."""
+        """Whether the network processes points one by one, so that few are affordable."""
         return isinstance(self.encoder, ResNetDescriptor)
 
 
 def describe_brain(model: Model, mri: Volume, brain: Volume) -> Described:
-    """Every place in the brain, described.
+    """Described points of a grid in the brain.
 
     Args:
         mri: scaled to [0, 1].

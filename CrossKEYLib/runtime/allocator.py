@@ -1,8 +1,8 @@
 """Memory that one tensor leaves is given to the next, instead of going through the system.
 
-The C library of Linux hands large blocks back to the system when they are freed. The next tensor
-of that size then starts on pages that the system must find and clear anew, which costs a
-registration, made of many short-lived tensors, half of its time and more.
+The C library of Linux returns large blocks to the system when they are freed. The next tensor of
+that size then needs new pages, which the system has to find and clear. A registration uses many
+short-lived tensors; this would take half of its time or more.
 """
 
 from __future__ import annotations

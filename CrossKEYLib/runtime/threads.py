@@ -1,9 +1,9 @@
-"""How many threads a process of ours uses, and how they wait.
+"""Number of threads of our own processes, and how they wait.
 
-OpenMP's threads spin at the end of each parallel region, for a partner that does not run while
-another process has its core: beside one busy process a registration then takes ten times as long.
-Threads that sleep instead take the time that their share of the processor allows. OpenMP reads its
-settings once, when it is loaded, so they are set before torch is imported.
+At the end of each parallel region, OpenMP's threads spin until all have finished. If another
+process occupies a core, they spin in vain, and a registration takes ten times as long. Sleeping
+threads take only the time that their share of the processor requires. OpenMP reads its settings
+once, when it is loaded, so they are set before torch is imported.
 """
 
 from __future__ import annotations

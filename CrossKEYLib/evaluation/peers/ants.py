@@ -40,7 +40,7 @@ class AntsConfig(Settings):
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: AntsConfig | None = None
 ) -> Matrix:
-    """Move the iUS from where it lies by ANTs; its centre-of-mass start is switched off.
+    """Register the iUS from its present pose by ANTs, without its centre-of-mass start.
 
     Arguments and result are those of `mutual_information.register`.
 

@@ -38,7 +38,7 @@ class ConvexAdamConfig(Settings):
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: ConvexAdamConfig | None = None
 ) -> Matrix:
-    """Move the iUS from where it lies by ConvexAdam.
+    """Register the iUS from its present pose by ConvexAdam.
 
     Args:
         fixed, moving: MRI and iUS, as read.
@@ -53,7 +53,7 @@ def register(
     """
     convex_adam, config = package(), config or ConvexAdamConfig()
     pair = Pair.of(fixed, moving)
-    # With a border, into which displacements may lead.
+    # With a border for displacements.
     grid = Grid.around(pair.ius.corners_ras(), config.spacing_mm, _REACH_MM)
     ius, mri, mask = (volume.resample(grid) for volume in (pair.ius, pair.mri, pair.mask))
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():

@@ -44,7 +44,7 @@ class ElastixConfig(Settings):
             "NumberOfSpatialSamples": str(self.samples),
             "NewSamplesEveryIteration": "true",
             "ImageSampler": "RandomCoordinate",
-            "ErodeMask": "false",  # else next to nothing of a fan is left on coarse levels
+            "ErodeMask": "false",  # else almost nothing of a fan remains on coarse levels
             "NumberOfHistogramBins": str(self.bins),
             "MaximumStepLength": str(self.max_step_mm),
             "RequiredRatioOfValidSamples": str(self.least_valid_share),
@@ -58,7 +58,7 @@ class ElastixConfig(Settings):
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: ElastixConfig | None = None
 ) -> Matrix:
-    """Move the iUS from where it lies by elastix.
+    """Register the iUS from its present pose by elastix.
 
     Arguments and result are those of `mutual_information.register`.
 

@@ -1,4 +1,4 @@
-"""The iUS on a coarse grid of its own, and the MRI read off wherever that grid is laid."""
+"""The iUS on a coarse grid, and the MRI sampled at any pose of that grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Overlay:
         ius: ``[K, J, I]``.
         mask: the same shape, 1 in the field of view.
         points: ``[K, J, I, 3]`` RAS mm of the iUS.
-        mri: ``[C, K', J', I']`` what is compared with it, smoothed to this level.
+        mri: ``[C, K', J', I']`` the channels that are compared with it, smoothed to this level.
         ras_to_ijk: of the MRI.
     """
 
@@ -45,8 +45,8 @@ class Overlay:
         )
 
     def seen(self, matrix: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
-        """MRI channels ``[C, K, J, I]`` where ``T_fixed_moving`` lays the iUS, and a mask: in the
-        field of view and inside the MRI's box."""
+        """MRI channels ``[C, K, J, I]`` at the pose ``T_fixed_moving`` of the iUS, and a mask: in
+        the field of view and inside the MRI's box."""
         at = transform.apply(matrix, self.points)
         last = torch.tensor(self.mri.shape[:0:-1], dtype=at.dtype) - 1
         ijk = transform.apply(self.ras_to_ijk, at)
@@ -61,7 +61,7 @@ def gradient_magnitude(volume: Volume, smooth: torch.Tensor) -> torch.Tensor:
 
 
 def overlap_factor(mask: torch.Tensor, whole: torch.Tensor, least: float) -> float:
-    """1 while at least a share ``least`` of the field of view is compared, falling to 0 below, or
-    a similarity could be raised by leaving the MRI."""
+    """1 if at least a share ``least`` of the field of view is compared, falling to 0 below. Without
+    it, a similarity could be raised by leaving the MRI."""
     share = float(mask.sum() / whole.sum().clamp_min(1))
     return float(np.clip(share / least, 0, 1))

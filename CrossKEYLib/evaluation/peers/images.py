@@ -1,4 +1,4 @@
-"""Volumes as ITK images (LPS mm), the field of view as a mask, and the way back."""
+"""Conversion of volumes to ITK images (LPS mm) and back, and the field of view as a mask."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RIM_MM = 1.0  # kept off the border of the field of view, where samples mix with
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where a straight image lies, as ITK says it.
+    """Position of an image with perpendicular axes, in ITK's terms.
 
     Attributes:
         spacing: (i, j, k) mm.
@@ -41,10 +41,10 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """What every intensity-based peer starts from; both images are scaled to [0, 1].
+    """The input of every intensity-based method; both images are scaled to [0, 1].
 
     Attributes:
-        mri, ius: straight volumes on the CPU.
+        mri, ius: volumes with perpendicular axes, on the CPU.
         mask: the field of view of the iUS on its own grid, 0 or 1.
         centre_ras: ``[3]`` middle of the field of view, RAS mm.
     """
@@ -72,14 +72,14 @@ class Pair:
 
 def field_of_view(ius: Volume, rim_mm: float) -> Volume:
     """1 in the filled part of an iUS, ``rim_mm`` off its border, else 0."""
-    filled = np.pad(ius.array.cpu().numpy() > 0, 1)  # the box's border is a border too
+    filled = np.pad(ius.array.cpu().numpy() > 0, 1)  # the border of the box counts as a border
     away = np.asarray(ndimage.distance_transform_edt(filled, sampling=ius.spacing_mm[::-1]))
     inside = away[1:-1, 1:-1, 1:-1] > rim_mm
     return ius.replaced(torch.as_tensor(inside, dtype=torch.float32, device=ius.device))
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
-    """A straight volume as a float32 SimpleITK image."""
+    """A volume with perpendicular axes as a float32 SimpleITK image."""
     image = sitk.GetImageFromArray(volume.array.numpy())
     place = Geometry.of(volume)
     image.SetSpacing(place.spacing.tolist())
@@ -98,7 +98,7 @@ def from_itk(rotation: np.ndarray, offset: np.ndarray) -> Matrix:
 
 
 def _straight(volume: Volume) -> Volume:
-    """ITK knows no shear; a sheared volume is resampled onto straight axes."""
+    """ITK does not support shear; a sheared volume is resampled onto perpendicular axes."""
     axes = volume.ijk_to_ras[:3, :3] / volume.spacing_mm
     if np.allclose(axes.T @ axes, np.eye(3), atol=1e-4):
         return volume

@@ -41,7 +41,7 @@ class Lc2:
     def __init__(self, pair: Pair, spacing_mm: float, config: Lc2Config) -> None:
         overlay = Overlay.of(pair, spacing_mm)
         slope = gradient_magnitude(pair.mri, overlay.mri[0])
-        # The fit is indifferent to scale, but its ridge is not.
+        # The fit does not depend on the scale, but its ridge does.
         slope = slope * overlay.mri[0].std() / slope.std().clamp_min(1e-9)
         self.overlay = replace(overlay, mri=torch.stack([overlay.mri[0], slope]))
         self.stride = max(1, round(config.stride_mm / spacing_mm))
@@ -67,5 +67,5 @@ class Lc2:
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: Lc2Config | None = None
 ) -> Matrix:
-    """Move the iUS from where it lies to a maximum of LC2; see `search.register_by`."""
+    """Register the iUS from its present pose by LC2; see `search.register_by`."""
     return register_by(Lc2, fixed, moving, seed, config or Lc2Config())

@@ -31,8 +31,8 @@ class MindConfig(Settings):
 class Mind:
     """Minus the mean squared difference of descriptors on one resolution level.
 
-    The MRI is resampled before it is described: descriptors of a turned image are not those of
-    the image turned.
+    The MRI is resampled before it is described, because descriptors of a rotated image differ
+    from rotated descriptors.
     """
 
     def __init__(self, pair: Pair, spacing_mm: float, config: MindConfig) -> None:
@@ -54,7 +54,7 @@ class Mind:
         return self_similarity(image, self.config.radius_voxels, self.config.reach_voxels)
 
     def _inner(self, mask: torch.Tensor) -> torch.Tensor:
-        """Where a descriptor sees nothing outside the mask."""
+        """Voxels whose descriptor uses only voxels inside of the mask."""
         size = 2 * (self.config.radius_voxels + self.config.reach_voxels) + 1
         return (box_mean(mask[None], size)[0] > 1 - 1e-4).float()
 
@@ -62,5 +62,5 @@ class Mind:
 def register(
     fixed: Volume, moving: Volume, seed: int = 0, config: MindConfig | None = None
 ) -> Matrix:
-    """Move the iUS from where it lies to where MIND-SSC agrees best; see `search.register_by`."""
+    """Register the iUS from its present pose by MIND-SSC; see `search.register_by`."""
     return register_by(Mind, fixed, moving, seed, config or MindConfig())

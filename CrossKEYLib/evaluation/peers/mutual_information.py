@@ -38,7 +38,7 @@ def register(
     seed: int = 0,
     config: MutualInformationConfig | None = None,
 ) -> Matrix:
-    """Move the iUS from where it lies to the nearest maximum of mutual information.
+    """Register the iUS from its present pose to the nearest maximum of mutual information.
 
     Args:
         fixed, moving: MRI and iUS, as read.
@@ -50,7 +50,7 @@ def register(
 
     Raises:
         InputError: an image that holds nothing.
-        EstimationError: the images do not overlap, or ceased to.
+        EstimationError: the images do not overlap, at the start or later.
     """
     config = config or MutualInformationConfig()
     pair = Pair.of(fixed, moving)

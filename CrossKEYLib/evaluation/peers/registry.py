@@ -1,4 +1,4 @@
-"""The peers by name."""
+"""The other methods by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Peer:
     """One method.
 
     Attributes:
-        register: the whole of it.
+        register: the function that registers.
         config: its settings, the default ones.
         check: raises InputError, with the command that installs it, when a package is missing.
     """

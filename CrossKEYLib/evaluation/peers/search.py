@@ -1,4 +1,4 @@
-"""Climb a similarity over rigid motions without derivatives, from coarse images to fine ones."""
+"""Derivative-free maximisation of a similarity over rigid motions, from coarse to fine images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClimbConfig(Settings):
     spread_mm: Positive = 8.0  # their standard deviation per axis
     spread_deg: Positive = 8.0
     climbs: Count = 3  # the start and the best of these are climbed on the coarse level
-    degrees_per_mm: Positive = 2.0  # one unit of rotation moves the rim about as far as one mm
+    degrees_per_mm: Positive = 2.0  # one unit of rotation moves the rim by about one mm
     first_step: Positive = 2.0  # mm, and as many units of rotation
     evaluations: Count = 300  # of the similarity, per climb
     tolerance_mm: Positive = 0.05
@@ -42,7 +42,7 @@ def search(
     """The best rigid motion near the identity.
 
     Args:
-        levels: the same similarity on ever finer images.
+        levels: the similarity on images of increasing resolution.
         centre: ``[3]`` RAS mm, about which rotations turn: the middle of the moving image.
         rng: of the tries.
         config: settings.
@@ -56,7 +56,7 @@ def search(
     order = np.argsort([-coarse(matrix) for matrix in tries])
     starts = [np.eye(4), *tries[order[: config.climbs - 1]]]
     ends = [climb(coarse, start, centre, config) for start in starts]
-    best = max(ends, key=levels[min(1, len(levels) - 1)])  # judged where more is seen
+    best = max(ends, key=levels[min(1, len(levels) - 1)])  # compared on the finer level
     for similarity in levels[1:]:
         best = climb(similarity, best, centre, config)
     return best
@@ -69,7 +69,7 @@ def register_by(
     seed: int,
     config: Any,
 ) -> Matrix:
-    """``T_fixed_moving`` (4x4, RAS mm) at a maximum of a similarity near where the iUS lies.
+    """``T_fixed_moving`` (4x4, RAS mm) at a maximum of a similarity near the present pose.
 
     Args:
         measure: makes the similarity of a pair on a level from its spacing (mm) and ``config``.

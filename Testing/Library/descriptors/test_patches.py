@@ -9,7 +9,6 @@ from scipy.spatial.transform import Rotation
 
 from CrossKEYLib.descriptors.patches import (
     axes_rotation,
-    inside_fraction,
     normalise,
     random_rotations,
     sample_patches,
@@ -95,18 +94,6 @@ def test_normalise_leaves_no_noise_of_a_constant_patch() -> None:
     points = torch.tensor([[9.3, 9.1, 10.7], [200.0, 0, 0]])
     rotation = random_rotations(2, 40, torch.Generator().manual_seed(1))
     assert normalise(sample_patches(volume, points, 8, 1.0, rotation)).abs().max() == 0
-
-
-def test_inside_fraction_of_a_half_space() -> None:
-    array = torch.zeros(100, 100, 100)
-    array[:, :, 50:] = 1  # inside where R >= 50, blurred over one voxel by interpolation
-    mask = Volume(array, np.eye(4))
-    right = torch.tensor([20.0, 45.5, 49.5, 53.5, 70.0, 500.0])
-    points = torch.stack([right, torch.full((6,), 50.0), torch.full((6,), 50.0)], 1)
-    share = inside_fraction(mask, points, 32.0, samples_per_axis=16, chunk=4)
-    expected = torch.tensor([0.0, 0.375, 0.5, 0.625, 1.0, 0.0])
-    torch.testing.assert_close(share, expected, atol=1e-5, rtol=0)
-    assert inside_fraction(mask, points[:0]).shape == (0,)
 
 
 def test_random_rotations_stay_within_their_angle_per_axis() -> None:
