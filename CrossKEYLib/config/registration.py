@@ -33,7 +33,7 @@ class MatchConfig(Settings):
     method: MatchMethod = "cycle"  # "ratio" is mutual and ratio test
     ratio: PositiveShare = 0.8  # distance to best over distance to second best
     second_best_radius_mm: NotNegative = 5.0  # neighbours of the best are not rivals
-    cycle_tolerance_mm: NotNegative = 4.0  # a match may come back this far from where it began
+    cycle_tolerance_mm: NotNegative = 4.0  # between a moving point and the end of its cycle
     rank: Literal["ratio", "similarity"] = "ratio"  # what orders the matches
     max_matches: Count = 3000  # best ones kept
 
@@ -46,8 +46,8 @@ class ConsensusConfig(Settings):
     reach_mm: Positive = 30.0  # Gaussian sigma of distances over which matches support each other
     nearest_mm: NotNegative = 1.5  # nearer ones are the same structure
     iterations: Count = 3
-    share: PositiveShare = 1 / 3  # of the matches, which is kept
-    fewest: Count = 300  # that are kept, where there are so many
+    share: PositiveShare = 1 / 3  # of the matches that is kept
+    fewest: Count = 300  # number that is kept at least
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class EstimateConfig(Settings):
     hypotheses: Count = 20000
     min_edge_mm: NotNegative = 10.0  # shorter triangles fix the rotation badly
     edge_tolerance_mm: NotNegative = 4.0  # a rigid motion keeps edge lengths to within noise
-    cluster_radius_mm: Positive = 5.0  # matches this near to each other err together
+    cluster_radius_mm: Positive = 5.0  # matches nearer than this have common errors
     refinement_iterations: Count = 30
     transform: Transform = "rigid"
 
@@ -69,8 +69,8 @@ class FeatureMetricConfig(Settings):
 
     levels_mm: tuple[NotNegative, ...] = (4.0, 2.0, 0.0)  # blur of both maps, one after another
     iterations: Count = 15  # per level, at most
-    block_mm: Positive = 8.0  # edge of the cubes, every other of which is left out to judge the fit
-    significance: NotNegative = 0.0  # standard errors by which those must agree better
+    block_mm: Positive = 8.0  # edge of the cubes, every other of which is held out
+    significance: NotNegative = 0.0  # standard errors by which the agreement there must rise
     reach_mm: Positive = 8.0  # a refinement that moves the points farther is not taken
 
 
@@ -86,16 +86,16 @@ class JointConfig(Settings):
     spacing_mm: Positive = 0.75  # at which both images are read
     smooth_mm: NotNegative = 0.5  # Gaussian sigma, of the iUS, so that its speckle does not alias
     block_mm: Positive = 8.0  # edge of the cubes, which are fitted in two halves
-    agreement_mm: Positive = 3.0  # between these two fits, over the field of view, or none is taken
+    agreement_mm: Positive = 3.0  # largest distance of the two fits; beyond it none is taken
     reach_mm: Positive = 4.0  # a refinement that moves the points farther is not taken
 
 
 @dataclass(frozen=True)
 class TrustConfig(Settings):
-    """How evidence for a result is gathered, and the model that judges it."""
+    """How the figures of the trust are computed, and the model that judges them."""
 
     model: str | None = None  # file of `confidence.TrustModel`; the bundled one when missing
-    rival_searches: Count = 1  # for another place that fits as well
+    rival_searches: Count = 1  # searches for another position that fits as well
     chance_repeats: Count = 3
     splits: Count = 3  # pairs of disjoint halves
     hypotheses: Count = 3000  # of each re-estimation
@@ -117,17 +117,17 @@ class KeypointConfig(Settings):
 
 @dataclass(frozen=True)
 class SearchConfig(Settings):
-    """Trying all orientations, when the given one is not clearly right."""
+    """Search over all orientations, if the given one is not clearly right."""
 
-    # Of 48: so many first, more where none leads.
+    # Of 48: how many are tried first, and how many where none leads.
     orientations: tuple[Annotated[int, Range(1, 48)], ...] = (24, 48)
     shrink: Positive = 1.5  # of both images, so that the encoder sees more of them at once
     block_voxels: tuple[Count, ...] = (64, 80)  # edge of what is described of the iUS
-    block_share: Share = 0.5  # of the iUS's points in it, or the next larger one is taken
+    block_share: Share = 0.5  # least share of the points in it, or the next larger one is taken
     points: Count = 400  # in it
     hypotheses: Count = 1500  # per orientation
-    keep: Count = 5  # poses that are looked at again
-    compared: Count = 2  # of them at most, with all of the iUS
+    keep: Count = 5  # poses that are described again
+    compared: Count = 2  # poses at most that are compared with all of the iUS
     thorough: bool = False  # assess every pose that leads, not only the best
 
 

@@ -1,6 +1,6 @@
-"""Every method on every case from the same starts; each outcome is on disk before the next.
+"""Every method on every case from the same starts; each outcome is written before the next begins.
 
-An interrupted run goes on where it stopped: what the file holds is not computed again.
+An interrupted run continues where it stopped: outcomes in the file are not computed again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .peers.registry import PEERS
 
 OURS = "crosskey"
 METHODS = (OURS, *PEERS)
-UNMOVED = "0 / 0"  # where foreign pairs start: there is no place from which to misplace them
+UNMOVED = "0 / 0"  # level of foreign pairs, which have no true position
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +60,10 @@ class Trial:
 def plan(
     cases: Sequence[Case], methods: Sequence[str], levels: Sequence[str], seeds: int
 ) -> list[Trial]:
-    """All trials, one seed after the other, so that a run cut short is fair to every method.
+    """All trials, one seed after the other, so that an interrupted run is fair to every method.
 
-    Peers do not decide whether a pair belongs together. Foreign pairs are therefore registered by
-    our method only, once each, with a seed of its own.
+    The other methods do not decide whether a pair belongs together. Foreign pairs are therefore
+    registered by our method only, once each, with one seed a pair.
     """
     own = [case for case in cases if case.kind != FOREIGN]
     trials = [
@@ -96,7 +96,7 @@ def run(
     model: Model | None = None,
     report: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
-    """Do what ``file`` does not hold yet and write it there, one outcome at a time.
+    """Register the trials that ``file`` lacks, and add one outcome at a time to it.
 
     Args:
         trials: see `plan`.
@@ -147,8 +147,8 @@ def read_outcomes(file: Path) -> SavedOutcomes:
 
 
 def attempt(trial: Trial, images: Images, model: Model | None) -> Outcome:
-    """Misplace, register, compare with the truth; plain values. ``floor_mm`` is what the best
-    rigid fit to the targets leaves: no rigid registration does better."""
+    """Misplace, register, compare with the truth; plain values. ``floor_mm`` is the error of the
+    best rigid fit to the targets, the smallest of any rigid transform."""
     start = start_of(trial.level, trial.seed, images.ius.centre_ras)
     fixed, moving = images.targets_fixed, images.targets_moving
     moving = None if moving is None else transform.apply(start, moving)
@@ -175,7 +175,7 @@ def attempt(trial: Trial, images: Images, model: Model | None) -> Outcome:
 
 
 def line(outcome: Outcome) -> str:
-    """One outcome for a person who waits."""
+    """One outcome as a line of text."""
     tre = outcome["tre_mm"]
     text = f"{outcome['mri']} {outcome['ius']}: {outcome['method']:>8}, {outcome['level']:>9}, "
     text += f"seed {outcome['seed']}: "
@@ -207,7 +207,7 @@ def _ours(
 def _peer(
     pair: tuple[Volume, Volume], seed: int, method: str
 ) -> tuple[Matrix | None, dict[str, Any]]:
-    """A peer that gives up has failed, which is an outcome like any other."""
+    """The transform of another method; its failure is an outcome, too."""
     try:
         return PEERS[method].register(*pair, seed), {}
     except EstimationError as error:

@@ -1,4 +1,4 @@
-"""The pictures of a benchmark: capture range of every method, and how far trust can be trusted."""
+"""The pictures of a benchmark: capture range of every method, and calibration of the trust."""
 
 from __future__ import annotations
 

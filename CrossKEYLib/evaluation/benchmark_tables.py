@@ -13,8 +13,8 @@ from .outcome import Outcome, OwnOutcome, own
 
 
 def tables(outcomes: Sequence[Outcome]) -> str:
-    """Everything that can be said: per MRI the methods side by side and ours in detail, then
-    foreign pairs and the calibration of the trust."""
+    """All tables: per MRI the methods side by side and ours in detail, then foreign pairs and the
+    calibration of the trust."""
     parts = []
     for kind, mri in dict.fromkeys((o["kind"], o["mri"]) for o in outcomes):
         part = [o for o in outcomes if (o["kind"], o["mri"]) == (kind, mri)]
@@ -44,7 +44,7 @@ def success(outcomes: Sequence[Outcome]) -> str:
 
 
 def errors(outcomes: Sequence[Outcome]) -> str:
-    """Methods by levels: mean and median TRE of what was found, trusted or not."""
+    """Methods by levels: mean and median TRE of all transforms, accepted or not."""
 
     def cell(part: Sequence[Outcome]) -> str:
         found = [o["tre_mm"] for o in part if o["tre_mm"] is not None]

@@ -1,8 +1,8 @@
-"""Does the confidence say how often results are right, and the predicted error how wrong they are?
+"""Calibration of the confidence and of the predicted error.
 
-Pure functions of what a benchmark wrote. A result is right when its mean target registration
-error (TRE) is within `RIGHT_MM`; on a pair that does not belong together none is. A registration
-has succeeded within `SUCCESS_MM`.
+Pure functions of the outcomes of a benchmark. A result is right if its mean target registration
+error (TRE) is within `RIGHT_MM`; on a foreign pair none is. A registration has succeeded within
+`SUCCESS_MM`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..trust.confidence import ACCEPTED, RIGHT_MM, TrustModel
 from .outcome import Outcome, OwnOutcome, own
 
 SUCCESS_MM = 3.0
-BINS = 5  # of confidence, equally wide; more would hold next to nothing each
+BINS = 5  # of equal width; more bins would be almost empty
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Calibration:
         bins: the reliability curve, bins without results left out.
         error: expected calibration error, 0 to 1.
         n, n_right: results, and how many are right.
-        right_refused, wrong_accepted: the two ways to be wrong, on pairs that belong together.
+        right_refused, wrong_accepted: the two kinds of error, on pairs that belong together.
         n_foreign, foreign_accepted: the same for pairs that do not.
         correlation: Spearman's, of predicted with true TRE; None where it is undefined.
         covered: share of true TRE not above the predicted; None without any.
@@ -70,7 +70,7 @@ class Calibration:
 
 
 def calibrate(outcomes: Sequence[Outcome]) -> Calibration | None:
-    """From our own outcomes of a benchmark; those of peers have no confidence and are left out.
+    """From our own outcomes of a benchmark; other methods have no confidence and are left out.
 
     None where there are none.
     """
@@ -100,12 +100,12 @@ def calibrate(outcomes: Sequence[Outcome]) -> Calibration | None:
 
 
 def is_right(outcome: Outcome) -> bool:
-    """Whether the transform found lies where it belongs."""
+    """Whether the transform is right."""
     return outcome["tre_mm"] is not None and outcome["tre_mm"] <= RIGHT_MM
 
 
 def succeeded(outcome: Outcome) -> bool:
-    """Whether the transform found is as near as the tables of success ask for."""
+    """Whether the transform is within the limit of the tables of success."""
     return outcome["tre_mm"] is not None and outcome["tre_mm"] <= SUCCESS_MM
 
 
@@ -134,8 +134,8 @@ def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: in
 
 
 def judged_anew(outcome: OwnOutcome, model: TrustModel) -> OwnOutcome:
-    """An outcome of our own method with the confidence and the verdict that its evidence has under
-    another model of the trust; what was found stays."""
+    """An outcome of our own method, with confidence and verdict by another model of the trust. The
+    transform stays."""
     numbers = outcome["trust"]
     confidence = model.confidence(numbers)
     verdict = model.verdict(confidence)
@@ -154,7 +154,7 @@ def coverage(predicted_mm: ArrayLike, true_mm: ArrayLike, factor: float = 1.0) -
 
 
 def rank_correlation(predicted_mm: ArrayLike, true_mm: ArrayLike) -> float | None:
-    """Spearman's correlation; None below three values or where one side never changes."""
+    """Spearman's correlation; None for fewer than three values or a constant side."""
     predicted, true = np.asarray(predicted_mm, float), np.asarray(true_mm, float)
     if len(true) < 3 or np.ptp(predicted) == 0 or np.ptp(true) == 0:
         return None

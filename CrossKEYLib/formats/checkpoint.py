@@ -63,7 +63,7 @@ def save_checkpoint(
     """Write a checkpoint; whatever interrupts this, the file before it stays as it was.
 
     Args:
-        path: where; written beside and renamed, see `writing.whole`.
+        path: where; written beside and renamed, see `atomic.whole`.
         model: its state dict is saved.
         config: plain values (also nested), enough to build the network again.
         kind: `TRAINING`, or `MODEL` for a file to register with.

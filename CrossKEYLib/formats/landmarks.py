@@ -106,7 +106,7 @@ def write_markups(
         notes: one per point, shown as its description.
 
     Raises:
-        InputError: another extension, a point that is not finite, or `writing.whole` failed.
+        InputError: another extension, a point that is not finite, or `atomic.whole` failed.
     """
     if not Path(path).name.lower().endswith(".mrk.json"):
         raise InputError(f"cannot write {path}: expected a markups name ending in .mrk.json")

@@ -19,7 +19,7 @@ def check_file(path: Path | None, extensions: Sequence[str]) -> None:
     """Find out before a long computation whether a file can be written; None is let through.
 
     Raises:
-        InputError: another extension, or `writing.whole` would fail.
+        InputError: another extension, or `atomic.whole` would fail.
     """
     if path is None:
         return

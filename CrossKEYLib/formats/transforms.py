@@ -28,7 +28,7 @@ def write_transform(matrix: Matrix, path: str | os.PathLike[str]) -> None:
     the resampling direction, so the file has the inverse, in LPS, with full double precision.
 
     Raises:
-        InputError: not an invertible 4x4 matrix, another extension, or `writing.whole` failed.
+        InputError: not an invertible 4x4 matrix, another extension, or `atomic.whole` failed.
     """
     path = Path(path)
     if path.suffix.lower() not in (".tfm", ".txt"):

@@ -91,7 +91,7 @@ def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
     """Write float32 samples as ``.nii``, ``.nii.gz``, ``.nrrd`` or ``.mha``, whole or not at all.
 
     Raises:
-        InputError: another extension, a sheared volume as NIfTI, or `writing.whole` failed.
+        InputError: another extension, a sheared volume as NIfTI, or `atomic.whole` failed.
     """
     path = Path(path)
     if not path.name.lower().endswith(WRITABLE):

@@ -14,7 +14,7 @@ from ..geometry.filters import gaussian
 from ..geometry.volume import Grid, Volume
 from .keypoints import Keypoints, distances
 
-CANDIDATES_PER_POINT = 64  # how deep into the draw to look for points that keep their distance
+CANDIDATES_PER_POINT = 64  # how many drawn candidates are tested for their distance
 BLOCK = 2048  # candidates decided at once; bounds the distance matrix
 
 
@@ -108,7 +108,7 @@ def draw_points(
 
 
 def _apart(points: torch.Tensor, distance_mm: float) -> torch.Tensor:
-    """Greedy choice in order, as a mask: take each point unless a taken one is too near."""
+    """Greedy choice in order, as a mask: each point is taken unless a taken one is too near."""
     near = distances(points, points) < distance_mm
     earlier = near.tril(-1).float()
     open_ = torch.ones(len(points), device=points.device)

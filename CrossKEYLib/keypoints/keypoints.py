@@ -1,4 +1,4 @@
-"""Keypoints: where, how large and how salient."""
+"""Keypoints: position, scale, score and orientation."""
 
 from __future__ import annotations
 

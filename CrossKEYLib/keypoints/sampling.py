@@ -1,8 +1,8 @@
 """Which points of an image are described for matching.
 
-The iUS side takes few, salient points; the MRI side offers every place in the brain. A keypoint of
-the iUS then has a counterpart within half the spacing, even where a detector would have fired in
-one image alone.
+Of the iUS, few salient points are described; of the MRI, a grid of points in the brain. A point of
+the iUS then has a counterpart within half the spacing, even where a detector would respond in one
+image only.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def fixed_points(brain: Volume, spacing_mm: float = 2.0) -> torch.Tensor:
 def moving_points(ius: Volume, count: int, generator: torch.Generator) -> torch.Tensor:
     """Random points of the iUS, mostly on thin bright structure; ``[N, 3]`` RAS mm.
 
-    Such lines are pia, vessels and cyst walls, which the MRI shows as well. They stand out from
-    their surroundings (a difference of Gaussians), where speckle and the near field do not.
+    Such lines are pia, vessels and cyst walls, which the MRI shows as well. A difference of
+    Gaussians separates them from their surroundings, but not speckle and the near field.
 
     Args:
         ius: scaled to [0, 1], zero outside the field of view.
@@ -40,7 +40,7 @@ def moving_points(ius: Volume, count: int, generator: torch.Generator) -> torch.
     inside = filled.nonzero()
     if len(inside) == 0:
         raise InputError("the ultrasound is empty: all samples are zero")
-    # The floor keeps some points everywhere, should nothing stand out.
+    # The floor keeps some points everywhere, also in homogeneous images.
     weight = ((fine - coarse).clamp_min(0) + 0.01)[tuple(inside.T)].cpu()
     if len(weight) > 2**23:  # more categories than torch.multinomial can take
         keep = torch.randperm(len(weight), generator=generator)[: 2**23]
@@ -86,6 +86,6 @@ def spread_first(points: torch.Tensor, most: int) -> torch.Tensor:
 
 
 def _local_mean(ius: Volume, filled: torch.Tensor, sigma_mm: float) -> torch.Tensor:
-    """Gaussian mean over the field of view alone, or its rim would stand out everywhere."""
+    """Gaussian mean over the field of view only, so that its rim is not salient."""
     sigmas = [sigma_mm / float(s) for s in ius.spacing_mm[::-1]]
     return gaussian(ius.array, sigmas) / gaussian(filled, sigmas).clamp_min(1e-3)

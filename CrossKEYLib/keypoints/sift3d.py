@@ -25,10 +25,10 @@ from ..geometry.transform import nearest_axes
 from ..geometry.volume import Grid, Volume
 from .keypoints import Keypoints
 
-MARGIN_VOXELS = 2  # of the octave; nearer to the border of the field of view nothing is trusted
-FILL_SIGMA_MM = 4.0  # how smoothly intensities are continued beyond the field of view
-HOLE_CELL = 4  # voxels; coarse enough to follow the outside quickly, fine enough for a shadow
-SMALLEST_OCTAVE = 12  # voxels; a shorter edge holds no interior beside the margins
+MARGIN_VOXELS = 2  # of the octave, at the border of the field of view, without keypoints
+FILL_SIGMA_MM = 4.0  # blur of the continuation of intensities beyond the field of view
+HOLE_CELL = 4  # voxels of the grid on which the outside is followed; small enough for a shadow
+SMALLEST_OCTAVE = 12  # voxels; a shorter edge has no interior between the margins
 EDGE_RATIO = 0.02  # smallest over largest structure-tensor eigenvalue; below: a plane or a line
 WINDOW_SIGMA = 1.5  # structure-tensor window over keypoint scale (Rister 2017, section III-C)
 WINDOW_RADIUS = 3.5  # where that window is cut, in keypoint scales
@@ -136,7 +136,7 @@ def _working_image(
     array, weight = values.array, filled.array
     field = weight > 0.5
     if float(weight.amin()) < 1:
-        # Continue the image by a normalised blur, or the fan's edge would be the strongest edge.
+        # Continued by a normalised blur, or the edge of the fan would be the strongest edge.
         sigma = FILL_SIGMA_MM / spacing
         mean = float(array.sum() / weight.sum().clamp_min(1e-6))
         near = gaussian(array, sigma).add_(1e-3 * mean).div_(gaussian(weight, sigma).add_(1e-3))

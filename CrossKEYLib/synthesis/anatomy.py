@@ -1,9 +1,9 @@
-"""What an ultrasound probe would see in a brain, read off its MRI.
+"""Anatomy that an ultrasound probe would show, derived from the MRI of a brain.
 
 Ultrasound of the brain shows interfaces more than tissue: the pia in sulci and the falx, vessel
 walls and cyst walls are thin bright lines, large fluid is dark, tumour and oedema are brighter
-than healthy tissue. The maps made here say where such things lie; how bright each becomes is
-decided anew for every synthetic volume (`style.py`).
+than healthy tissue. The maps made here locate these structures; their brightness is drawn anew for
+every synthetic volume (`style.py`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..geometry.intensity import rescaled, thinned
 from ..geometry.transform import Matrix
 from ..geometry.volume import Grid, Volume
 
-CREST_MM = 0.7  # half width of the bright line that the middle of a thin fluid becomes
-RIDGE_MM = 0.8  # scale (Gaussian sigma) at which thin structure is looked for
+CREST_MM = 0.7  # half width of the bright line at the middle of a thin fluid space
+RIDGE_MM = 0.8  # scale (Gaussian sigma) at which thin structures are detected
 FAINT = 0.1  # curvature per mm^2 over tissue level, below which it may be noise
 MARGIN_MM = 8.0  # kept around the brain
 
@@ -49,7 +49,7 @@ class Anatomy:
         return Volume(self.maps[3], self.ijk_to_ras)
 
     def saliency(self) -> Volume:
-        """Where structure lies that both modalities may show, in [0, 1], slightly blurred."""
+        """Structures that both modalities may show, in [0, 1], slightly blurred."""
         sheets, fluid, vessels, brain = self.maps
         salient = sheets + 0.5 * vessels + 2 * gradient_magnitude(gaussian(fluid, 1.0))
         return Volume(gaussian(salient.clamp(0, 1) * brain, 1.0), self.ijk_to_ras)
@@ -133,7 +133,7 @@ def _read_contrast(
 
 def curvatures(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Largest and middle eigenvalue of the Hessian of ``[K, J, I]``, and the distance in voxels
-    to the bottom of the valley that the largest one bends.
+    to the bottom of the valley along the largest one.
 
     Closed form for symmetric 3x3 matrices (O. K. Smith, Communications of the ACM 4(4), 1961).
     """

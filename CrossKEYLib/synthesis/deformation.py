@@ -1,9 +1,9 @@
-"""Why ultrasound and MRI never fit exactly: tissue moves, and ultrasound misplaces what it shows.
+"""Deformation of ultrasound against MRI: tissue moves, and ultrasound distorts positions.
 
-Four causes, each drawn anew for every sweep: tissue is pressed in under the probe, or has sunk away
-from it; it shifts smoothly; sound travels a few per cent slower or faster than the machine assumes,
-which stretches the image along the beam; and calibration and tracking of a hand-held sweep leave a
-small shear and a drift. A rigid registration can undo only the part that all places share.
+Four causes are drawn anew for every sweep. Tissue is pressed in under the probe, or sinks away from
+it. It shifts smoothly. Sound is a few per cent slower or faster than the machine assumes, which
+stretches the image along the beam. Calibration and tracking of a hand-held sweep leave a small
+shear and a drift. A rigid registration can only undo the part that is common to all points.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ DRIFT_MM = 0.5  # largest standard deviation, per axis, of the position of a fra
 
 @dataclass(frozen=True, eq=False)
 class Deformation:
-    """Where the MRI has what the ultrasound shows.
+    """Maps points of the ultrasound to the corresponding points of the MRI.
 
     Attributes:
-        displacement: ``[3, K, J, I]`` RAS mm, from a place in the ultrasound to that in the MRI.
+        displacement: ``[3, K, J, I]`` RAS mm, from a point in the ultrasound to that in the MRI.
         ijk_to_ras: ``[4, 4]`` of that grid, in the ultrasound's world.
     """
 
@@ -42,8 +42,8 @@ class Deformation:
     ijk_to_ras: Matrix
 
     def to_mri(self, points: torch.Tensor) -> torch.Tensor:
-        """RAS ``points [..., 3]`` of the ultrasound, in the MRI; places that are farther than
-        `MARGIN_MM` from the field of view stay where they are."""
+        """RAS ``points [..., 3]`` of the ultrasound, in the MRI; points farther than `MARGIN_MM`
+        from the field of view stay where they are."""
         moved = sample_channels(self.displacement, transform.invert(self.ijk_to_ras), points)
         return points + moved.movedim(0, -1)
 
@@ -51,7 +51,7 @@ class Deformation:
     def draw(
         cls, probe: Probe, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> Deformation:
-        """Draw one for a sweep; its strength varies from next to none to the largest.
+        """Draw a deformation for a sweep; its strength varies from almost none to the largest.
 
         Args:
             probe: the sweep.
@@ -70,7 +70,7 @@ class Deformation:
         pressed = strength * u(-SUNK_MM, PRESSED_MM)
         reach, width = u(10, 30), u(15, 40)
         below = torch.exp(-z.clamp_min(0) / reach - (x.square() + y.square()) / (2 * width**2))
-        # What was pressed in lies deeper in the ultrasound than in the MRI.
+        # Tissue that was pressed in lies deeper in the ultrasound than in the MRI.
         shift[2] -= pressed * below
         # An image drawn with too low a speed is too short along the beam.
         shift[2] += strength * u(SLOWEST, FASTEST) * z

@@ -1,4 +1,4 @@
-"""Spots and tumours that are drawn into both images, where a healthy head has none."""
+"""Spots and tumours that are drawn into both images of a pair."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RIM_MM = 1.2  # half width (Gaussian sigma) of a tumour's border zone
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """A round or irregular body in the MRI's world.
+    """A round or irregular body in the coordinate system of the MRI.
 
     Attributes:
         centre: ``[3]`` RAS mm.
         radius_mm: mean radius.
         waves: ``[W, 4]``: direction and phase of the waves of its outline.
-        uneven: how far they move it in and out, share of the radius; 0 is a ball.
+        uneven: their amplitude, as a share of the radius; 0 is a ball.
         core: share of the radius that is cyst or necrosis; 0 is solid.
         is_tumour: tumours replace the tissue and may have a border of their own; other spots are
             only brighter or darker.
@@ -33,7 +33,7 @@ class Lesion:
     is_tumour: bool = False
 
     def depth_mm(self, points: torch.Tensor) -> torch.Tensor:
-        """How deep RAS ``points [..., 3]`` lie under its surface ``[...]``; negative outside."""
+        """Depth ``[...]`` of RAS ``points [..., 3]`` below the surface; negative outside."""
         away = points - self.centre.to(points)
         distance = away.norm(dim=-1)
         if self.uneven == 0:

@@ -1,4 +1,4 @@
-"""Where the probe sits and what it covers."""
+"""Pose and field of view of the probe."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Probe:
         z = torch.arange(k, device=device)[:, None, None] * step
         x = (torch.arange(i, device=device) - (i - 1) / 2)[None, None] * step
         radius = torch.sqrt((z + self.apex_mm) ** 2 + x**2) - self.apex_mm
-        # Hand-held sweeps jitter: every frame starts, ends and leans a little differently.
+        # Hand-held sweeps jitter: start, end and tilt of every frame differ slightly.
         jitter = torch.randn(3, j, generator=generator)
         jitter = torch.nn.functional.avg_pool1d(
             torch.nn.functional.pad(jitter, (3, 3), mode="reflect"), 7, 1

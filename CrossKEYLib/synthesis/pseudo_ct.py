@@ -1,8 +1,8 @@
-"""A CT-like volume from the MRI of a head, to teach and test what knows no CT.
+"""A CT-like volume from the MRI of a head, for training and tests without real CT.
 
-Air, scalp, bone, brain and fluid get Hounsfield units, with the blur and noise of a scanner. The
-MRI does not tell bone from the air of the sinuses, both are dark, so those become bone; brain shows
-the faint contrast that it has in CT.
+Air, scalp, bone, brain and fluid get Hounsfield units, with the blur and noise of a scanner. In MRI
+both bone and the air of the sinuses are dark, so the sinuses become bone. The brain gets the faint
+contrast that it has in CT.
 """
 
 from __future__ import annotations

@@ -17,20 +17,20 @@ from .lesion import Lesion, draw_lesions, lesion_map
 from .probe import Probe
 from .style import Style
 
-FOCUS_WIDTH_MM = 10.0  # Gaussian sigma, along the beam, of the zone that it is focused on
+FOCUS_WIDTH_MM = 10.0  # Gaussian sigma, along the beam, of the focal zone
 CLUTTER_MM = 0.8  # half width (Gaussian sigma) of lines that the MRI does not show
 NEAR_MM = 2.0  # depth over which the bright band at the probe fades
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """One synthetic volume, and how it departs from the MRI that it was made from.
+    """One synthetic volume, and its differences from the MRI.
 
     Attributes:
-        volume: synthetic iUS in [0, 1], zero outside the field of view, in the MRI's world but for
-            the deformation.
-        lesions: spots and tumours that its MRI must show too, in the MRI's world.
-        deformation: where the MRI has what the volume shows; None where that is the same place.
+        volume: synthetic iUS in [0, 1], zero outside the field of view, in the coordinate system of
+            the MRI, up to the deformation.
+        lesions: spots and tumours that the MRI must show as well.
+        deformation: maps points of the volume to the MRI; None for the identity.
     """
 
     volume: Volume
@@ -38,7 +38,7 @@ class Simulation:
     deformation: Deformation | None = None
 
     def to_mri(self, points: torch.Tensor) -> torch.Tensor:
-        """Where the MRI has what lies at RAS ``points [..., 3]`` of the volume."""
+        """Points of the MRI that correspond to RAS ``points [..., 3]`` of the volume."""
         return points if self.deformation is None else self.deformation.to_mri(points)
 
 
@@ -53,15 +53,15 @@ def simulate(
 ) -> Simulation:
     """Simulate one tracked 3D ultrasound sweep over a brain.
 
-    Scatterers of unit variance, weighted by the echo amplitude of what lies there, are blurred
-    by a beam-oriented point-spread function; the envelope is log-compressed. The grid is
-    beam-aligned, so that the spread separates along its axes.
+    Scatterers of unit variance are weighted by the local echo amplitude and blurred by a
+    beam-oriented point-spread function; the envelope is log-compressed. The grid is beam-aligned,
+    so that the point-spread function separates along its axes.
 
     Args:
         anatomy: maps of one patient.
         generator: CPU generator; equal seeds give equal volumes.
         probe, style: drawn when missing.
-        deformation: of that probe's sweep; without one all is shown where the MRI has it.
+        deformation: of that probe's sweep; none when missing.
         spacing_mm: of the result.
     """
     probe = probe or Probe.draw(anatomy, generator)
@@ -132,10 +132,10 @@ class _Noise:
 
 
 def _ragged(brain: torch.Tensor, noise: _Noise) -> torch.Tensor:
-    """Brain mask with its rim moved to and fro by some millimetres.
+    """Brain mask whose rim is displaced by some millimetres.
 
-    A sweep never ends exactly where a stripping tool cuts. Were the two rims alike, matching
-    them would be all that an encoder learns.
+    A sweep never ends exactly at the rim of a brain mask. If both rims were equal, the encoder
+    would only learn to match them.
     """
     soft = gaussian(brain, 4.0 / noise.spacing_mm)
     return torch.sigmoid(40 * (soft + 0.15 * noise.smooth(20) - 0.4 + 0.15 * noise.one()))
@@ -148,8 +148,8 @@ def _with_tumour(
     points: torch.Tensor,
     style: Style,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Echo of tissue and of interfaces ``[K, J, I]`` where a tumour has taken their place; its
-    border may shine."""
+    """Echo of tissue and of interfaces ``[K, J, I]`` with a tumour in their place; its border may
+    be bright."""
     body, rim, core = tumour.parts(points)
     tissue_echo = torch.lerp(tissue_echo, torch.full_like(body, style.tumour_level), 0.9 * body)
     tissue_echo = torch.lerp(tissue_echo, torch.full_like(core, style.core_level), core)
@@ -157,7 +157,7 @@ def _with_tumour(
 
 
 def _drawn_out(bright: torch.Tensor, style: Style, spacing_mm: float) -> torch.Tensor:
-    """Bright interfaces ``[K, J, I]`` with the echoes that reverberation draws out behind them."""
+    """Bright interfaces ``[K, J, I]`` with the tails that reverberation leaves behind them."""
     if style.tail == 0:
         return bright
     depth = torch.arange(len(bright), device=bright.device) * spacing_mm
@@ -193,7 +193,7 @@ def _interface_echo(
 
 
 def _clutter(noise: _Noise) -> torch.Tensor:
-    """Thin sheets in [0, 1] that belong to nothing: vessels that the MRI misses, artefacts."""
+    """Thin sheets in [0, 1] that the MRI does not show: small vessels, artefacts."""
     field = gaussian(noise.smooth(14), 2.0 / noise.spacing_mm)
     slope = gradient_magnitude(field) / noise.spacing_mm
     distance_mm = field / slope.clamp_min(1e-3)

@@ -1,4 +1,4 @@
-"""How one synthetic ultrasound volume looks: the random choices, drawn once a volume."""
+"""Appearance of one synthetic ultrasound volume: random choices, drawn once a volume."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Style:
     def draw(cls, generator: torch.Generator) -> Style:
         """Draw every choice from ranges that contain what real volumes show.
 
-        What hides anatomy (speckle, noise, shadows, fading) is scaled by one common factor, so
-        that clear volumes occur as well as poor ones: independent draws would nearly always
-        spoil a volume in one way or another.
+        Everything that hides anatomy (speckle, noise, shadows, fading) is scaled by one common
+        factor, so that clear volumes occur as well as poor ones. With independent draws, nearly
+        every volume would be poor in some respect.
         """
 
         def u(low: float, high: float) -> float:
