@@ -1,13 +1,13 @@
-"""Universal anatomical embedding: every voxel of one image described by what it is.
+"""Universal anatomical embedding: descriptors of the anatomy at every voxel of an image.
 
-Fully convolutional, after UAE (Bai et al., arXiv 2311.15111). A fine head tells neighbouring places
-apart, a coarse head tells where in the body a place lies, a semantic head which structure it
-belongs to. There is one stem for every contrast: training shows the network so many intensity maps
-that it learns to look past them.
+Fully convolutional, after UAE (Bai et al., arXiv 2311.15111). The fine head distinguishes
+neighbouring points, the coarse head the position in the body, the semantic head the structure. All
+contrasts share one stem: training changes intensities so much that the network learns to ignore
+them.
 
-Normalisation uses statistics gathered in training (Ioffe and Szegedy, arXiv 1502.03167; a step
-holds a million voxels, so few crops suffice) and is fixed afterwards: a volume embedded in tiles
-gets the embedding that it has as a whole, which statistics of the tile would not allow.
+Normalisation uses statistics of the training (Ioffe and Szegedy, arXiv 1502.03167; a step has a
+million voxels, so few crops suffice) and is fixed afterwards. A volume that is embedded in tiles
+therefore gets the same embedding as in one piece.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ MARGIN = 80  # voxels; a cell of the fine head depends on 77 to each side
 class Maps(NamedTuple):
     """Features ``fine [B, D, K/2, J/2, I/2]``, and ``coarse`` and ``semantic`` at stride 8 and 4.
 
-    Cell n of a head of stride s lies on input voxel s n. Not normalised yet: training reads a few
-    thousand places of them, and to normalise all others too would take a third of its time.
+    Cell n of a head of stride s lies on input voxel s n. The features are not normalised: training
+    reads only a few thousand of them, and normalising all would take a third of its time.
     """
 
     fine: torch.Tensor
@@ -132,7 +132,7 @@ def _upsampled(x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """A volume, described everywhere; `at` reads it.
+    """The descriptors of a whole volume; `at` samples them.
 
     Attributes:
         fine, coarse, semantic: ``[D, K, J, I]`` at strides 2, 8 and 4 of the grid, half precision,
@@ -180,7 +180,7 @@ def embed(
     max_voxels: int = 20_000_000,
     margin_voxels: int = MARGIN,
 ) -> Embedding:
-    """Describe a volume everywhere.
+    """Describe every voxel of a volume.
 
     Args:
         network: in evaluation mode, on the volume's device.
@@ -217,7 +217,7 @@ def embed(
             ]
             place = [slice(c.start // stride, c.stop // stride) for c in core]
             head[(slice(None), *place)] = found[(0, slice(None), *inner)]
-    shown = filled & (gaussian(seen, 2.0) > DARKEST)  # noise of the air around a head is no place
+    shown = filled & (gaussian(seen, 2.0) > DARKEST)  # no noise of the air around a head
     return Embedding(heads[0], heads[1], heads[2], box, shown[::2, ::2, ::2])
 
 
@@ -247,7 +247,7 @@ def _tiles(
     for counts in product(*(range(1, n + 1) for n in most)):
         voxels = int(np.prod([tile for _, tile in edges(counts)]))
         work[counts] = (max(voxels, max_voxels), int(np.prod(counts)) * voxels)
-    # Within the limit what takes least work; where no cut reaches it, what comes nearest.
+    # The cheapest cut within the limit, or the one nearest to it.
     chosen = edges(min(work, key=lambda counts: work[counts]))
     cuts = [
         [(a, min(a + core, n)) for a in range(0, n, core)]

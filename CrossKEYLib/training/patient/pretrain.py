@@ -65,8 +65,8 @@ def pretrain(
     Args:
         data: YAML, see `read_plan`.
         output: where the model goes; must end in ``.pt``.
-        start: general model to go on from, whose network it keeps; the full rotations then come
-            at once, and no MRI in other tones. Untrained weights when missing.
+        start: general model to continue from, whose network it keeps; training then begins with
+            the full rotations and without MRI in other tones. Untrained weights when missing.
         minutes, steps: length of the run, in place of what the YAML says.
         device: where to train; under ``torchrun`` "cuda" means one GPU for each process.
         seed: of everything random, the initial weights included.

@@ -64,7 +64,7 @@ class PatientRun(Run):
     patients: Sequence[Patient]
 
     def draw(self, step: int, angle_deg: float) -> list[Pair]:
-        """Pairs of this step and process; views that hold too little are drawn again."""
+        """Pairs of this step and process; views with too few points are drawn again."""
         generator = torch.Generator()
         for attempt in range(50):
             entropy = np.random.SeedSequence((self.seed, step, self.rank, attempt))
@@ -88,7 +88,7 @@ class PatientRun(Run):
 
     def loss(self, pairs: Sequence[Pair]) -> torch.Tensor:
         fixed_maps, moving_maps = self._maps(pairs)
-        # All crops of a step show one patient in one world: each lends the others its negatives.
+        # All crops of a step show one patient, so the points of each are negatives of the others.
         places = torch.cat([pair.elsewhere for pair in pairs])
         others = torch.cat(
             [fixed.sample(pair.elsewhere) for fixed, pair in zip(fixed_maps, pairs, strict=True)]

@@ -33,7 +33,7 @@ RESTART = 0.5  # of the learning rate, for weights that are trained already
 
 @dataclass(frozen=True)
 class AtlasFiles:
-    """A labelled head in a world of its own."""
+    """A labelled head with its own coordinate system."""
 
     image: Path
     labels: Path
@@ -41,8 +41,8 @@ class AtlasFiles:
 
 @dataclass(frozen=True)
 class SubjectFiles:
-    """One patient: contrasts in one world, a label volume or an atlas to carry one from where there
-    is one, whether ultrasound is simulated from them, and images in worlds of their own; see
+    """One patient: contrasts in one coordinate system, a label volume or an atlas if there is one,
+    whether ultrasound is simulated, and images with their own coordinate systems; see
     `rounds.Patient`."""
 
     name: str
@@ -81,15 +81,15 @@ def pretrain_universal(
     """Train a universal embedding on the patients that a YAML lists.
 
     Under ``torchrun`` every process draws views of its own and the gradients are averaged; only
-    the first process writes. Where the YAML asks for rounds, each registers images that lie apart
-    with the model of the round before, and what became of them is written beside the model
-    (``.rounds.json``).
+    the first process writes. If the YAML has rounds, each round registers the unregistered images
+    with the previous model. The registrations are written beside the model (``.rounds.json``).
 
     Args:
         data: YAML, see `read_plan`.
         output: where the model goes; must end in ``.pt``.
-        start: model to go on from, whose network it keeps; views then differ as much as they may
-            from the first step, and the learning rate is `RESTART` of the configured one.
+        start: model to continue from, whose network it keeps; views then have the largest
+            differences from the first step, and the learning rate is `RESTART` of the configured
+            one.
         minutes, steps: length of the run, or of each round, in place of what the YAML says.
         device, seed, checkpoint, report: as in `patient.pretrain.pretrain`.
         after_round: called after every round.
@@ -252,7 +252,7 @@ def _load(
     every = [*images, *unregistered, *sweeps, *([labels] if labels else [])]
     if files.atlas is not None:
         atlas, known = (Volume.read(path) for path in (files.atlas.image, files.atlas.labels))
-        every += [atlas, known]  # and not what is carried, whose last bits another run may change
+        every += [atlas, known]  # not the carried labels, whose last bits may differ between runs
         model = (start or UniversalModel.load()).to(device)
         try:
             given = atlas.to(device), known.to(device), images[0].to(device)

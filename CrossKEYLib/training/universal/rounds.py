@@ -1,9 +1,9 @@
-"""Cross-modality learning in rounds: register with the model so far, learn from what it registered.
+"""Cross-modality learning in rounds: register with a model, train the next one on the result.
 
-Images of one patient mostly lie in worlds of their own, so which places belong together is not
-known. A first model learns from one contrast alone, whose intensities are changed at random; it
-registers each patient's other images well enough to learn from them, and the next model registers
-better (Bai et al., arXiv 2311.15111). A pair counts only where the registration is inverse
+The images of one patient usually have different coordinate systems, so corresponding points are not
+known. A first model is trained on one contrast, whose intensities are changed at random. It
+registers each patient's other images well enough to train on them, and the next model registers
+better (Bai et al., arXiv 2311.15111). A pair is kept only if its registration is inverse
 consistent, and the rounds end when the error on held-out patients stops falling.
 """
 
@@ -41,8 +41,8 @@ class Patient:
         images: contrasts in one world, the first decides the extent.
         labels: structures in that world, for training.
         ultrasound: whether ultrasound is simulated from them.
-        unregistered: further MRI or CT, each in a world of its own; of a held-out patient, in
-            that of ``images``.
+        unregistered: further MRI or CT, each with its own coordinate system; of a held-out
+            patient, with that of ``images``.
         sweeps: likewise ultrasound, gamma-normalised.
     """
 
@@ -60,14 +60,14 @@ class Patient:
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """One image brought to its patient's first.
+    """One image registered to the first image of its patient.
 
     Attributes:
         patient: its name.
         image: number in `Patient.others`.
         matrix: from the image's RAS mm to the first image's; None when nothing was found.
         inverse_consistency_mm: see `InverseConsistency`.
-        kept: whether the round learns from it.
+        kept: whether the round is trained on it.
     """
 
     patient: str
@@ -79,12 +79,12 @@ class Registered:
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What a round had and what came of it; round 0 is the model that it began with.
+    """The pairs and the errors of a round; round 0 is the first model.
 
     Attributes:
         number: of the round.
-        pairs: registered by the model before.
-        held_out_mm: mean error of points found in held-out images, by the model after.
+        pairs: registered by the previous model.
+        held_out_mm: mean error of points found in held-out images by the new model.
         near: share of them within 5 mm.
         nearest_mm: mean error of their nearest neighbours alone.
     """
@@ -96,7 +96,7 @@ class Round:
     nearest_mm: float
 
 
-# Trains a model for a round's number and subjects, from the model before.
+# Trains a model from the number of the round, the previous model and subjects.
 Train = Callable[[int, UniversalModel | None, list[Subject]], UniversalModel]
 
 
@@ -110,14 +110,14 @@ def learn_in_rounds(
     seed: int = 0,
     report: Callable[[Round], None] | None = None,
 ) -> tuple[UniversalModel, list[Round]]:
-    """Alternate between registering and training until held-out images gain no more.
+    """Alternate between registration and training until the held-out error stops falling.
 
     Args:
         patients: with images to register.
-        held_out: with images that lie in one world; nothing is learned from them.
+        held_out: with images in one coordinate system; not used for training.
         start: the first model; trained on one contrast a patient when missing.
         train: makes the model of a round.
-        config: when a pair counts, and when the rounds end.
+        config: when a pair is kept, and when the rounds end.
         seed: of registration and of held-out motions and points.
         report: called after every round, the start included.
 
@@ -167,8 +167,8 @@ def held_out_error(
     """Mean error (mm) of points of the first image found in every other image, which was moved by
     a known rigid motion; the share within 5 mm; and the mean error of nearest neighbours alone.
 
-    The first decides, as users find points by fixed points: the nearest neighbour alone is lost
-    wherever a CT shows even tissue.
+    The first one decides, because users find points by fixed-point matching; the nearest neighbour
+    alone fails where a CT shows homogeneous tissue.
     """
     device = next(model.network.parameters()).device
     errors: dict[LandmarkMethod, list[torch.Tensor]] = {"fixed_point": [], "nearest": []}
@@ -190,7 +190,7 @@ def held_out_error(
 
 
 def subject_of(patient: Patient, pairs: Sequence[Registered] = ()) -> Subject:
-    """What is learned from: the contrasts in one world, and the others as far as they count."""
+    """The training data: the contrasts in one coordinate system, and the others that are kept."""
     laid = {
         pair.image: patient.others[pair.image].moved(pair.matrix)
         for pair in pairs
@@ -203,7 +203,7 @@ def subject_of(patient: Patient, pairs: Sequence[Registered] = ()) -> Subject:
 
 
 def _places(image: Volume, is_sweep: bool, count: int, seed: int) -> torch.Tensor:
-    """Random places that an image shows, ``[N, 3]`` RAS mm; of ultrasound, on bright lines."""
+    """Random points of an image, ``[N, 3]`` RAS mm; of ultrasound, on bright lines."""
     if is_sweep:
         return moving_points(image, count, torch.Generator().manual_seed(seed))
     return shown_points(image, count, seed)

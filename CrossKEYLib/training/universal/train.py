@@ -1,6 +1,6 @@
 """Training of the universal anatomical embedding (Bai et al., arXiv 2311.15111) on many patients.
 
-Appearance: pairs of augmented views of one place, fine and coarse InfoNCE in both directions.
+Appearance: pairs of augmented views of one region, fine and coarse InfoNCE in both directions.
 Semantics: where patients have labels, the prototypical loss over the two volumes of a step.
 The loop, its checkpoints and its processes are those of `training/loop.py`.
 """
@@ -76,8 +76,8 @@ class _Run(Run):
     def draw(self, step: int, angle_deg: float) -> list[ViewPair]:
         """Pairs of this step and process, each of another patient where there are enough.
 
-        All that makes views differ grows with the angle: without that curriculum thousands of
-        steps pass before anything is learned.
+        All differences between views grow with the angle. Without this curriculum, nothing is
+        learned for thousands of steps.
         """
         severity = angle_deg / max(self.config.max_angle_deg, 1e-9)
         for attempt in range(50):
@@ -117,7 +117,7 @@ class _Run(Run):
         return total
 
     def _appearance(self, view: _Read, mate: _Read, others: Sequence[_Read]) -> torch.Tensor:
-        """One direction: the view's points sought among the places of its mate."""
+        """One direction: the points of a view are matched with those of the other view."""
         config, count = self.config, len(view.points)
         share = config.others // max(1, len(others))
         losses = []

@@ -1,9 +1,8 @@
-"""Two augmented views of one place: where they lie, and how their intensities are changed.
+"""Two augmented views of one region: their geometry and their intensities.
 
-The views of a pair may show different contrasts of a patient, each is rotated, scaled and one is
-bent, and each gets an intensity curve of its own. What they have in common is anatomy alone.
-Ultrasound may stand for the second contrast: simulated in another style each time, or sweeps that
-were registered before.
+The views of a pair may show different contrasts of a patient. Both are rotated and scaled, one is
+deformed, and each gets its own intensity curve, so that they have only the anatomy in common. The
+second view may be ultrasound: simulated in another style each time, or a registered sweep.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from ...synthesis.simulator import simulate
 
 BORDER_VOXELS = 4  # points nearer to a view's border are not used
 KNOTS = 10  # of an intensity curve
-PLAIN = 0.1  # chance of a point where ultrasound shows nothing of note
+PLAIN = 0.1  # weight of a point where ultrasound shows no structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ class Subject:
         foreground: ``[1, K, J, I]``, 1 where there is something to describe.
         inside: ``[M, 3]`` (i, j, k) of such voxels, thinned.
         labels: ``[K, J, I]`` int16 structures, 0 for none; None when unknown.
-        echoes: what ultrasound is simulated from; None for none.
+        echoes: the data from which ultrasound is simulated; None for no ultrasound.
     """
 
     name: str
@@ -58,13 +57,13 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Echoes:
-    """What ultrasound of a patient is simulated from.
+    """The data from which ultrasound of a patient is simulated.
 
     Attributes:
-        anatomy: read off the contrasts, in their world.
+        anatomy: of the contrasts, in their coordinate system.
         saliency: where ultrasound may show structure, in [0, 1]; in the subject's grid.
-        sweeps: gamma-normalised ultrasound in the subject's grid, in place of simulated; none as
-            a rule.
+        sweeps: gamma-normalised ultrasound in the subject's grid, in place of simulated;
+            usually none.
     """
 
     anatomy: Anatomy
@@ -89,7 +88,7 @@ class View:
     affine: transform.Matrix
 
     def place_of(self, ijk: torch.Tensor) -> torch.Tensor:
-        """Where view positions ``[N, 3]`` lie in the subject, ``[N, 3]`` mm."""
+        """Positions ``[N, 3]`` (mm) in the subject of view positions ``[N, 3]``."""
         return sample_at(self.places, ijk).T
 
 
@@ -136,13 +135,13 @@ def read_subject(
 def draw_views(
     subject: Subject, config: ViewConfig, generator: torch.Generator, severity: float = 1.0
 ) -> tuple[View, View]:
-    """Two views around a random place; the second is bent and may be ultrasound, the first not.
+    """Two views around a random point; only the second is deformed and may be ultrasound.
 
     Args:
         subject: whose images.
-        config: the most that views may differ.
+        config: the largest differences between views.
         generator: CPU generator, the only source of chance.
-        severity: 0 to 1, how much of that there is; at 0 the views are shifted crops of one image.
+        severity: 0 to 1, scales these differences; at 0 the views are shifted crops of one image.
     """
     sweep = _swept(subject, config, generator)
     inside = subject.inside if sweep is None else sweep.points_ras((sweep.array > 0).nonzero())
@@ -187,13 +186,13 @@ def draw_views(
 
 
 def _swept(subject: Subject, config: ViewConfig, generator: torch.Generator) -> Volume | None:
-    """Ultrasound in the subject's grid; None where this pair does without."""
+    """Ultrasound in the subject's grid; None if this pair has none."""
     if subject.echoes is None or _u(generator) >= config.ultrasound_share:
         return None
     if sweeps := subject.echoes.sweeps:
         return sweeps[int(torch.randint(len(sweeps), (), generator=generator))]
     made = simulate(subject.echoes.anatomy, generator).volume
-    if not bool((made.array > 0).any()):  # a probe may by chance see nothing
+    if not bool((made.array > 0).any()):  # a random probe may see nothing
         return None
     return gamma_normalised(made).moved(transform.from_parts(np.eye(3), -subject.origin))
 
@@ -231,7 +230,7 @@ def sample_at(channels: torch.Tensor, ijk: torch.Tensor) -> torch.Tensor:
 
 
 def cut(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Empty the far side of a random plane: images end anywhere."""
+    """Set the far side of a random plane to zero, because images may end anywhere."""
     size = image.shape[0]
     line = torch.arange(size) - (size - 1) / 2
     normal = torch.randn(3, generator=generator)
@@ -241,7 +240,7 @@ def cut(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def changed(image: torch.Tensor, generator: torch.Generator, severity: float = 1.0) -> torch.Tensor:
-    """Other intensities, same anatomy: random curve (falling, or not even monotone, in part),
+    """Other intensities, same anatomy: random curve (in part falling or not monotone),
     bias field, blur, thick slices, noise, filling outside; other empty voxels stay empty."""
     filled = image > 0
     place = image.clamp(0, 1) * KNOTS
@@ -263,7 +262,7 @@ def changed(image: torch.Tensor, generator: torch.Generator, severity: float = 1
 
 
 def gained(ius: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Ultrasound in nearly one tone, as it is embedded, but never quite the same."""
+    """Gamma-normalised ultrasound, as it is embedded, with small random changes."""
     gamma = float(torch.exp(0.2 * torch.randn((), generator=generator)))
     return torch.where(ius > 0, (ius**gamma).clamp(DIMMEST, 1), 0)
 
@@ -273,7 +272,7 @@ def _curve(generator: torch.Generator, severity: float) -> torch.Tensor:
     steps = torch.rand(KNOTS, generator=generator) ** 2 + 0.05
     kind = _u(generator)
     rising = _u(generator) > severity  # gentle maps alone
-    if kind < 0.25 and not rising:  # tissues trade places, as between contrasts never seen
+    if kind < 0.25 and not rising:  # tissues change their order, as in unknown contrasts
         steps = steps - 0.9 * torch.rand(KNOTS, generator=generator)
     curve = F.pad(steps.cumsum(0), (1, 0))
     curve = (curve - curve.amin()) / (curve.amax() - curve.amin())
