@@ -22,6 +22,8 @@ from typing import Any
 
 from scipy.special import expit
 
+from ..config import Settings, from_mapping
+from ..config.values import NotNegative, Share, converted
 from ..errors import InputError
 from ..runtime.resources import resource
 
@@ -77,7 +79,7 @@ _UNDETERMINED = {
 
 
 @dataclass(frozen=True)
-class Term:
+class Term(Settings):
     """How much one number counts in the model.
 
     Attributes:
@@ -86,7 +88,7 @@ class Term:
             values are clipped, so that one number cannot make up for the others.
     """
 
-    weight: float
+    weight: NotNegative
     low: float
     high: float
 
@@ -110,9 +112,9 @@ class TrustModel:
 
     bias: float
     terms: Mapping[str, Term]
-    accepted_from: float
-    doubtful_from: float
-    hidden_mm: float
+    accepted_from: Share
+    doubtful_from: Share
+    hidden_mm: NotNegative
     made_by: Mapping[str, Any]
 
     @classmethod
@@ -159,19 +161,31 @@ class TrustModel:
         ]
 
 
+_NUMBERS = {
+    "bias": float,
+    "accepted_from": Share,
+    "doubtful_from": Share,
+    "hidden_mm": NotNegative,
+}
+
+
 @lru_cache(maxsize=8)
 def _load(path: Path) -> TrustModel:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        values["terms"] = {name: Term(**term) for name, term in values["terms"].items()}
+        for name, kind in _NUMBERS.items():
+            values[name] = converted(values[name], kind, f"{path}: {name}")
+        values["terms"] = {
+            name: from_mapping(Term, term, f"{path}: terms.{name}")
+            for name, term in values["terms"].items()
+        }
         model = TrustModel(**values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path}: not a model of the trust; run the study trust_fit again"
         ) from error
-    unknown = sorted(set(model.terms) - set(FEATURES))
-    if unknown or any(not term.weight >= 0 for term in model.terms.values()):
-        raise InputError(f"{path}: expected weights >= 0 of {sorted(FEATURES)}; fit it again")
+    if not set(model.terms) <= set(FEATURES):
+        raise InputError(f"{path}: expected terms of {sorted(FEATURES)}; fit it again")
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -115,10 +116,23 @@ def test_a_broken_file_is_refused(tmp_path, text):
         TrustModel.load(path)
 
 
-def test_a_weight_below_zero_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weight": -1}, r"terms\.chance_ratio\.weight: expected at least 0, got -1"),
+        ({"low": "much"}, r"terms\.chance_ratio\.low: expected a number, got 'much'"),
+        ({"shoe": 1}, r"terms\.chance_ratio: unknown key 'shoe'"),
+        ({"accepted_from": 7}, r"accepted_from: expected a number from 0 to 1, got 7"),
+        ({"hidden_mm": None}, "hidden_mm: expected a number, got None"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path, changed, message):
     path = tmp_path / "trust.json"
-    term = '{"chance_ratio": {"weight": -1, "low": 0, "high": 1}}'
-    limits = '"accepted_from": 0.9, "doubtful_from": 0.5, "hidden_mm": 1, "made_by": {}'
-    path.write_text(f'{{"bias": 0, "terms": {term}, {limits}}}')
-    with pytest.raises(InputError, match="weights >= 0"):
+    values = {"bias": 0, "accepted_from": 0.9, "doubtful_from": 0.5, "hidden_mm": 1, "made_by": {}}
+    term = {"weight": 1, "low": 0, "high": 1}
+    of_model = {name: changed[name] for name in changed if name in values}
+    of_term = {name: changed[name] for name in changed if name not in values}
+    values |= {"terms": {"chance_ratio": term | of_term}, **of_model}
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=message):
         TrustModel.load(path)
