@@ -61,7 +61,7 @@ def benchmark(
         ),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Of crosskey, mi, elastix, ants, lc2, mind; with commas.")
+        str, typer.Option(help="Of crosskey, mi, elastix, ants, lc2, mind, convexadam; with commas.")
     ] = "crosskey,mi,lc2,mind",
     levels: Annotated[
         str | None,
