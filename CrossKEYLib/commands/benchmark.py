@@ -61,7 +61,8 @@ def benchmark(
         ),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Of crosskey, mi, elastix, ants, lc2, mind, convexadam; with commas.")
+        str,
+        typer.Option(help="Of crosskey, mi, elastix, ants, lc2, mind, convexadam; with commas."),
     ] = "crosskey,mi,lc2,mind",
     levels: Annotated[
         str | None,
