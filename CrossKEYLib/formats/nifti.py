@@ -42,7 +42,7 @@ def read_nifti(path: Path, options: ReadOptions) -> tuple[np.ndarray, Matrix]:
     shape = _shape(header)
     try:
         end = header.get_data_offset() + int(np.prod(shape)) * header.get_data_dtype().itemsize
-    except HeaderDataError:
+    except KeyError:  # nibabel looks the code up in a table
         raise InputError("its sample type is unknown; export it again") from None
     if len(data) < end:
         raise InputError(TRUNCATED)
