@@ -6,7 +6,6 @@ views before, after and side by side. Not pictures of the Slicer application.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any
 
 import cases
 import numpy as np
-from cases import FAKE, MODULE, ROOT, choose
+from cases import MODULE, ROOT, choose
 from contrasts import bent, in_world, other_contrast
 from host import load_module, start
 from host.views import SliceView
@@ -23,6 +22,7 @@ OUTPUT = ROOT / "Resources" / "Screenshots"
 WIDTH = 430
 NAMES = ["F-1", "F-2", "F-3", "F-4"]
 PLACES = np.array([[97.0, 37, 86], [57, 70, 91], [77, 163, 71], [56, 53, 14]])  # voxels
+STRONGEST, HALVINGS = 2.0, 8  # of the speckle in the doubtful case, and the search for it
 CUT_VOXELS = 30  # from below, so that the other image shows too little of the last place
 
 
@@ -130,9 +130,44 @@ def upside_down(ius: Any) -> Any:
     return node
 
 
-def register(app: Any, panel: Any, worker: Any) -> None:
-    panel.logic.worker.stop()
-    panel.logic.worker = worker
+def speckled(ius: Any, strength: float) -> Any:
+    """An ultrasound with stronger speckle: each voxel times a random factor of this spread."""
+    import slicer
+    import vtk
+
+    node = slicer.mrmlScene.AddNewNodeByClass(ius.GetClassName(), "iUS, strong speckle")
+    array = slicer.util.arrayFromVolume(ius)
+    factor = np.exp(strength * np.random.default_rng(0).standard_normal(array.shape))
+    made = (array * factor).round().clip(0, array.max()).astype(array.dtype)
+    slicer.util.updateVolumeFromArray(node, made)
+    matrix = vtk.vtkMatrix4x4()
+    ius.GetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(matrix)
+    return node
+
+
+def doubtful(app: Any, panel: Any, window: Any, mri: Any, ius: Any) -> None:
+    """Between speckle that is accepted and speckle that is refused lies some that leaves doubt."""
+    accepted, refused = 0.0, STRONGEST
+    for _ in range(HALVINGS):
+        strength = (accepted + refused) / 2
+        choose(panel, mri, speckled(ius, strength))
+        register(app, panel)
+        outcome = panel.logic.outcome()
+        if outcome.get("verdict") == "doubtful":
+            print(f"doubtful with speckle of {strength:g}")
+            grab(app, panel, window, "doubtful")
+            panel.ui.discardButton.click()
+            return
+        if outcome.get("accepted"):
+            accepted = strength
+            panel.logic.undo()
+        else:
+            refused = strength
+    raise SystemExit("no strength of speckle leaves doubt: choose another doubtful case")
+
+
+def register(app: Any, panel: Any) -> None:
     panel.ui.registerButton.click()
     wait(app, lambda: not panel.logic.busy)
 
@@ -191,7 +226,6 @@ def main() -> None:
     app.setStyle("Fusion")
     _, panel, window = load_module(MODULE)
     from CrossKEYSlicer.selftest import load_volume
-    from CrossKEYSlicer.work.process import WorkerProcess
 
     views = [SliceView(app, name) for name in ("Red", "Green", "Yellow")]
     window.show()
@@ -200,11 +234,9 @@ def main() -> None:
     choose(panel, mri, ius)
     grab(app, panel, window, "ready")
     accepted(app, panel, window, views)
-    register(app, panel, WorkerProcess([sys.executable, str(FAKE), "doubt"]))
-    grab(app, panel, window, "doubtful")
-    panel.ui.discardButton.click()
+    doubtful(app, panel, window, mri, ius)
     choose(panel, mri, upside_down(ius))
-    register(app, panel, WorkerProcess())
+    register(app, panel)
     grab(app, panel, window, "refused")
     choose(panel, mri, ius)
     fold(panel, "advanced")
