@@ -1,11 +1,12 @@
 """Ultrasound and MRI as exports disfigure them: does registration end where the clean pair does?
 
-    python Testing/Studies/content.py --head ch2.nii.gz
+    python Testing/Studies/content.py [--head ch2.nii.gz] [--simulate HEAD.nii.gz]
 
 Takes the bundled sample, changes one image, registers, and prints how far the transform lies from
 that of the clean pair (root mean square over the points of the ultrasound), with the verdict.
 ``ch2.nii.gz`` of the Debian package mricron-data is the same head with its skull; without it those
-rows are left out.
+rows are left out. With ``--simulate``, the pair is another head, whole, and an ultrasound simulated
+from it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from CrossKEYLib.errors import InputError, InputWarning
+from CrossKEYLib.evaluation.cases import simulated_cases
 from CrossKEYLib.formats.samples import checked
 from CrossKEYLib.geometry.transform import Matrix, from_parts, rms_displacement_mm
 from CrossKEYLib.geometry.volume import Grid, Volume
@@ -182,14 +184,15 @@ CHANGES = {"iUS": IUS, "MRI": MRI, "whole head": HEAD}
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--head", type=Path, help="ch2.nii.gz of mricron-data")
+    parser.add_argument("--simulate", type=Path, help="a whole head, in place of the sample")
     parser.add_argument("--only", nargs="*", default=[""], help="rows that hold one of these")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    mri, ius = (Volume.read(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))
+    mri, ius = _pair(args.simulate, args.seed)
     points = ius.points_ras((ius.array > 0).nonzero()[::997].float())
     clean = register(mri, ius, seed=args.seed)
     assert clean.matrix is not None
-    images = {"iUS": ius, "MRI": mri}
+    images = {"iUS": ius, "whole head" if args.simulate else "MRI": mri}
     if args.head:
         images["whole head"] = Volume.read(args.head)
     print(f"{'changed':>36} {'off by':>9}  verdict")
@@ -200,6 +203,15 @@ def main() -> None:
             made = change(image, np.random.default_rng(args.seed))
             pair = (mri, made) if name == "iUS" else (made, ius)
             _tell(f"{name}: {text}", *pair, clean.matrix, points, args.seed)
+
+
+def _pair(head: Path | None, seed: int) -> tuple[Volume, Volume]:
+    """MRI and ultrasound: the sample, or a head and what is simulated from it."""
+    if head is None:
+        mri, ius = (Volume.read(resource(f"SampleData/{name}.nii.gz")) for name in ("MRI", "iUS"))
+        return mri, ius
+    images = simulated_cases([head], 1, seed)[0].load()
+    return images.mri, images.ius
 
 
 def _tell(
