@@ -29,6 +29,8 @@ from ...synthesis.simulator import simulate
 
 BORDER_VOXELS = 4  # points nearer to a view's border are not used
 KNOTS = 10  # of an intensity curve
+_NEAREST_CUT = -0.17  # of the edge, beyond the centre: about a third is left
+_THICKEST = 6  # voxels of 1 mm
 PLAIN = 0.1  # weight of a point where ultrasound shows no structure
 
 
@@ -147,9 +149,11 @@ def draw_views(
     inside = subject.inside if sweep is None else sweep.points_ras((sweep.array > 0).nonzero())
     pick = int(torch.randint(len(inside), (), generator=generator))
     centre = inside[pick].double().numpy()
-    turns = (
-        random_rotations(2, severity * config.max_angle_deg / 2, generator).numpy().astype(float)
-    )
+    share = _u(generator)  # one image may lie straight, and the other take all of the angle
+    turns = [
+        random_rotations(1, severity * part * config.max_angle_deg, generator)[0].double().numpy()
+        for part in (share, 1 - share)
+    ]
     size = int(config.crop_mm)
     contrasts = torch.randint(len(subject.contrasts), (2,), generator=generator).tolist()
     if _u(generator) > severity:
@@ -230,13 +234,26 @@ def sample_at(channels: torch.Tensor, ijk: torch.Tensor) -> torch.Tensor:
 
 
 def cut(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Set the far side of a random plane to zero, because images may end anywhere."""
+    """Set the far side of a random plane to zero; about a third to nine tenths are left."""
     size = image.shape[0]
     line = torch.arange(size) - (size - 1) / 2
     normal = torch.randn(3, generator=generator)
     normal = normal / normal.norm()
     across = normal[0] * line[:, None, None] + normal[1] * line[None, :, None] + normal[2] * line
-    return torch.where(across > size * (0.1 + 0.3 * _u(generator)), 0, image)
+    return torch.where(
+        across > size * (_NEAREST_CUT + (0.4 - _NEAREST_CUT) * _u(generator)), 0, image
+    )
+
+
+def sliced(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The same in slices of 2 to `_THICKEST` voxels, interpolated back to the grid."""
+    axis, size = int(torch.randint(3, (), generator=generator)), image.shape[0]
+    thickness = int(torch.randint(2, _THICKEST + 1, (), generator=generator))
+    rows = image.movedim(axis, -1).flatten(0, 1)[None]
+    means = F.avg_pool1d(rows, thickness, ceil_mode=True)
+    whole = means.shape[-1] * thickness
+    rows = F.interpolate(means, whole, mode="linear", align_corners=False)[0, :, :size]
+    return rows.reshape(size, size, size).movedim(-1, axis)
 
 
 def changed(image: torch.Tensor, generator: torch.Generator, severity: float = 1.0) -> torch.Tensor:
@@ -252,10 +269,8 @@ def changed(image: torch.Tensor, generator: torch.Generator, severity: float = 1
     y = y * bias.exp_()
     if _u(generator) < 0.35 * severity:
         y = gaussian(y, 0.4 + 0.8 * _u(generator))
-    elif _u(generator) < 0.2 * severity:  # thick slices
-        sigmas = [0.0, 0.0, 0.0]
-        sigmas[int(torch.randint(3, (), generator=generator))] = 0.8 + 1.2 * _u(generator)
-        y = gaussian(y, sigmas)
+    elif _u(generator) < 0.3 * severity:
+        y = sliced(y, generator)
     y = y + 0.06 * severity * _u(generator) * torch.randn(y.shape, generator=generator)
     empty = _u(generator) if _u(generator) < 0.15 * severity else 0.0
     return torch.where(filled, y.clamp(DIMMEST, 1), empty)
