@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from .registration import EstimateConfig, MatchConfig
-from .values import Count, CountOrZero, NotNegative, Positive, Settings, Share
+from .values import Count, CountOrZero, NotNegative, Positive, Range, Settings, Share
 
 LandmarkMethod = Literal["fixed_point", "nearest"]
 
@@ -47,6 +47,9 @@ class LandmarkConfig(Settings):
     moving_points: Count = 3000  # of the moving image, for registration
     passes: Count = 2  # the last ones embed the second image as the estimate before lays it
     capture_radius_mm: Positive = 15.0  # around that estimate
+    # Tried on a coarse view where the images do not tell their pose as they lie; 0 for none.
+    orientations: Annotated[int, Range(0, 48)] = 24
+    coarse_edge: Positive = 45.0  # mm, of the cube that holds as much as the image in that view
     # An embedding changes slowly from place to place: none leads by much, and many are needed.
     match: MatchConfig = field(
         default_factory=lambda: MatchConfig(

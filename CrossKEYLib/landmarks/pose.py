@@ -9,9 +9,10 @@ import torch
 
 from ..geometry.transform import Matrix, from_parts, invert, nearest_rotation
 from .fixed_point import COARSE, Survey
+from .structure import CLEAR_MARGIN
 
 CONSISTENT_MM = 8.0  # between the surveys in both directions, as far as one survey's pairs may err
-AGREEING = 0.25  # share of a survey's pairs
+AGREEING = 0.25  # share of a survey's pairs; at most 0.12 in wrong poses of heads
 SCORE_LEAST = 0.60  # cosine, as for a single point: wrong pairs may well agree with each other
 
 
@@ -25,27 +26,35 @@ class Pose:
             where the surveys there and back put it; None where one of them found nothing.
         agreement: share of the pairs of places that follow the pose, 0 to 1.
         similarity: mean cosine of these pairs.
+        support: sum of these cosines over the number of places that were asked.
+        structure_margin: see `structure_margin`; None where it was not asked.
     """
 
     matrix: Matrix | None
     inverse_consistency_mm: float | None
     agreement: float
     similarity: float
+    support: float
+    structure_margin: float | None = None
 
     def __bool__(self) -> bool:
         """Whether it is told clearly."""
         error = self.inverse_consistency_mm
         consistent = error is not None and error <= CONSISTENT_MM
-        return consistent and self.agreement >= AGREEING and self.similarity >= SCORE_LEAST
+        margin = self.structure_margin
+        structured = margin is None or margin >= CLEAR_MARGIN
+        followed = self.agreement >= AGREEING and self.similarity >= SCORE_LEAST
+        return consistent and followed and structured
 
     def report(self) -> dict[str, Any]:
         """Plain values."""
-        error = self.inverse_consistency_mm
+        error, margin = self.inverse_consistency_mm, self.structure_margin
         return {
             "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
             "inverse_consistency_mm": None if error is None else round(error, 2),
             "agreement": round(self.agreement, 3),
             "similarity": round(self.similarity, 3),
+            "structure_margin": None if margin is None else round(margin, 3),
             "clear": bool(self),
         }
 
@@ -60,19 +69,20 @@ def told_by(there: Survey, back: Survey, laid: Matrix, min_similarity: float) ->
         min_similarity: of a pair that counts.
     """
     if there.coarse is None:
-        return Pose(None, None, 0.0, 0.0)
+        return Pose(None, None, 0.0, 0.0, 0.0)
     points, onto = there.pairs.here, there.coarse
     ends = points @ onto[:3, :3].T + onto[:3, 3]
     counted = there.pairs.scores >= min_similarity
     near = (ends - there.pairs.there).norm(dim=1) <= COARSE.inlier_threshold_mm
     agree = counted & near
     agreement = float(agree.sum() / counted.sum().clamp_min(1))
-    similarity = float(there.pairs.scores[agree].sum() / agree.sum().clamp_min(1))
+    alike = float(there.pairs.scores[agree].sum())
+    similarity, support = alike / max(1, int(agree.sum())), alike / len(agree)
     error = None
     if back.coarse is not None:
         again = ends @ back.coarse[:3, :3].T + back.coarse[:3, 3]
         error = float((again - points).norm(dim=1).mean())
-    return Pose(_rigid(onto, points) @ laid, error, agreement, similarity)
+    return Pose(_rigid(onto, points) @ laid, error, agreement, similarity, support)
 
 
 def _rigid(onto: torch.Tensor, points: torch.Tensor) -> Matrix:

@@ -21,8 +21,10 @@ from ..models.described import Described
 from ..models.universal import UniversalModel
 from .fixed_point import Survey, fixed_point, nearest, survey_images
 from .found import Landmarks, judged
+from .orientation_search import coarse_pose
 from .places import places, vectors
 from .pose import Pose, told_by
+from .structure import structure_margin
 
 SETTLED_DEG = 5.0  # images turned by less against each other are seen in one orientation
 WAY_BACK = 1.5  # of the distance between seeds; the survey back only has to confirm
@@ -41,8 +43,7 @@ def find_landmarks(
 
     Args:
         from_volume: image in which the points are known.
-        to_volume: image in which they are sought. Oriented alike to within about 40 degrees, as
-            images with a true patient orientation are.
+        to_volume: image in which they are sought, in any orientation.
         points: ``[N, 3]`` RAS mm in ``from_volume``: landmarks, or centres of lesions to follow.
         model: the bundled one when missing.
         method: fixed points (arXiv 2311.15111), or the nearest neighbour alone.
@@ -71,26 +72,34 @@ def embedded_pair(
     """Both images embedded in one orientation, whatever the pose of the second.
 
     Embeddings of a turned image are not those of the image, turned: what the two images tell of
-    their pose is used to embed the second anew as it then lies.
+    their pose is used to embed the second anew as it then lies. Where they do not tell it clearly,
+    all orientations are tried on a coarse view.
 
     Args:
         from_volume: the image in which points are known.
         to_volume: the image in which they are sought.
         model: embeds them.
-        config: ``passes`` is how often the second image is embedded at most.
+        config: ``passes`` is how often the second image is embedded at most, not counting what is
+            needed to find its orientation.
         here, there: their embeddings as they are, where those are known already.
 
     Raises:
         InputError: an image is constant.
     """
     config = config or LandmarkConfig()
-    here = here or model.embed(from_volume)
-    pair = EmbeddedPair(here, there or model.embed(to_volume), config)
+    here, images = here or model.embed(from_volume), (from_volume, to_volume)
+    pair = EmbeddedPair(here, there or model.embed(to_volume), config, images=images)
+    if config.passes > 1 and config.orientations and not pair.pose:
+        laid = coarse_pose(from_volume, to_volume, model, config)
+        if laid is not None:
+            turned = model.embed(to_volume.moved(laid))
+            other = EmbeddedPair(here, turned, config, laid, images)
+            pair = max(pair, other, key=lambda one: one.pose.support)
     for _ in range(config.passes - 1):
         laid = pair.pose.matrix
         if laid is None or rotation_angle_deg(laid @ invert(pair.T_here_there)) < SETTLED_DEG:
             break
-        pair = EmbeddedPair(here, model.embed(to_volume.moved(laid)), config, laid)
+        pair = EmbeddedPair(here, model.embed(to_volume.moved(laid)), config, laid, images)
     return pair
 
 
@@ -127,12 +136,14 @@ class EmbeddedPair:
         there: the image in which they are sought, embedded as ``T_here_there`` lays it.
         T_here_there: rigid, 4x4, RAS mm, from the second image to the first; results are given in
             the second image's own pose.
+        images: both as they were given, which confirm the pose; None where they are not at hand.
     """
 
     here: Embedding
     there: Embedding
     config: LandmarkConfig = field(default_factory=LandmarkConfig)
     T_here_there: Matrix = field(default_factory=lambda: np.eye(4))
+    images: tuple[Volume, Volume] | None = None
 
     @cached_property
     def pose(self) -> Pose:
@@ -140,7 +151,10 @@ class EmbeddedPair:
         settings = self.config.fixed_point
         fewer = replace(settings, survey_mm=WAY_BACK * settings.survey_mm)
         back = survey_images(self._there, self._here, fewer, self.here.spacing_mm)
-        return told_by(self._survey, back, self.T_here_there, settings.min_similarity)
+        pose = told_by(self._survey, back, self.T_here_there, settings.min_similarity)
+        if self.images is None or pose.matrix is None:
+            return pose
+        return replace(pose, structure_margin=structure_margin(*self.images, pose.matrix))
 
     @cached_property
     def _here(self) -> Described:

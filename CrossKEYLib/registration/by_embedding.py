@@ -1,9 +1,10 @@
 """Registration of two images of one head by the universal embedding, with a verdict.
 
 `pipeline` is made for ultrasound, and its trust was fitted on ultrasound. This module registers any
-two images: MRI of two contrasts, or MRI and CT. The verdict comes from inverse consistency: the
-transform from the moving image to the fixed one must agree with the inverse of the backward one.
-For rotations far above 30 degrees this says nothing, because wrong positions may agree.
+two images: MRI of two contrasts, or MRI and CT. The verdict asks two questions. Inverse consistency:
+the transform from the moving image to the fixed one must agree with the inverse of the backward one.
+Structure: small patches of both images must agree better at the result than 8 mm beside, because
+both directions may agree on one wrong position.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..config import Transform
 from ..geometry.transform import Matrix
 from ..geometry.volume import Volume
 from ..landmarks.inverse_consistency import InverseConsistency, register_inverse_consistent
+from ..landmarks.structure import CLEAR_MARGIN, structure_margin
 from ..models.universal import UniversalModel
 from ..runtime.version import __version__
 from ..trust.confidence import DOUBTFUL, REFUSED
@@ -39,6 +41,7 @@ class EmbeddingRegistration:
         reasons: sentences.
         inverse_consistency_mm: mean distance between the forward and the inverted backward
             transform over what the moving image shows; None when one of them was not found.
+        structure_margin: see `landmarks.structure`; None when nothing was found.
         n_matches, n_inliers: of the forward registration's last pass.
         inlier_rms_mm: their residual; None if nothing was found.
         seconds: of the whole registration.
@@ -50,6 +53,7 @@ class EmbeddingRegistration:
     verdict: str
     reasons: list[str]
     inverse_consistency_mm: float | None
+    structure_margin: float | None
     n_matches: int
     n_inliers: int
     inlier_rms_mm: float | None
@@ -69,6 +73,7 @@ class EmbeddingRegistration:
             "reasons": self.reasons,
             "matrix_ras": None if self.matrix is None else self.matrix.tolist(),
             "inverse_consistency_mm": self.inverse_consistency_mm,
+            "structure_margin": self.structure_margin,
             "n_matches": self.n_matches,
             "n_inliers": self.n_inliers,
             "inlier_rms_mm": self.inlier_rms_mm,
@@ -105,12 +110,14 @@ def register_by_embedding(
     if progress is not None:
         progress("embedding")
     found = register_inverse_consistent(fixed, moving, model, transform_kind=transform, seed=seed)
-    verdict, reasons = judged(found)
+    margin = None if found.matrix is None else structure_margin(fixed, moving, found.matrix)
+    verdict, reasons = judged(found, margin)
     return EmbeddingRegistration(
         matrix=found.matrix,
         verdict=verdict,
         reasons=reasons,
         inverse_consistency_mm=found.inverse_consistency_mm,
+        structure_margin=margin,
         n_matches=len(found.forward.inliers),
         n_inliers=found.forward.n_inliers,
         inlier_rms_mm=found.forward.rms_mm,
@@ -120,14 +127,17 @@ def register_by_embedding(
     )
 
 
-def judged(found: InverseConsistency) -> tuple[str, list[str]]:
+def judged(found: InverseConsistency, structure_margin: float | None) -> tuple[str, list[str]]:
     """Verdict and its reasons in words."""
     error = found.inverse_consistency_mm
-    if found.matrix is None:
+    if found.matrix is None or structure_margin is None:
         return REFUSED, ["No position was found in which the two images agree."]
+    reasons: list[str] = []
     if error is None:
-        return REFUSED, ["The registration in the other direction found no position."]
-    if error <= AGREED_MM:
-        return DOUBTFUL, [UNTESTED]
-    apart = f"The registrations in both directions lie {error:.1f} mm apart"
-    return REFUSED, [f"{apart}, more than {AGREED_MM:.0f} mm."]
+        reasons.append("The registration in the other direction found no position.")
+    elif error > AGREED_MM:
+        apart = f"The registrations in both directions lie {error:.1f} mm apart"
+        reasons.append(f"{apart}, more than {AGREED_MM:.0f} mm.")
+    if structure_margin < CLEAR_MARGIN:
+        reasons.append("The images show the same structure no better there than 8 mm beside.")
+    return (REFUSED, reasons) if reasons else (DOUBTFUL, [UNTESTED])

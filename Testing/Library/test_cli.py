@@ -207,12 +207,14 @@ def test_what_is_refused_is_not_written_even_when_doubt_is_allowed(registering, 
 def embedding(files, tmp_path, monkeypatch):
     """Arguments of ``register --method embedding`` where the search is replaced by its outcome."""
 
-    def choose(inverse_consistency_mm: float | None):
+    def choose(inverse_consistency_mm: float | None, structure_margin: float = 0.1):
         matrix, inliers = np.eye(4), torch.ones(7, dtype=torch.bool)
         matrix[:3, 3] = 3, 4, 5
         result = InverseConsistency(RigidResult(matrix, inliers, 0.5, 7), inverse_consistency_mm)
         name = "CrossKEYLib.registration.by_embedding.register_inverse_consistent"
         monkeypatch.setattr(name, lambda *a, **k: result)
+        name = "CrossKEYLib.registration.by_embedding.structure_margin"
+        monkeypatch.setattr(name, lambda *a: structure_margin)
         given = ["register", "--method", "embedding", "--report", tmp_path / "out.json"]
         given += ["--fixed", files / "mri.nii.gz", "--moving", files / "ius.nii.gz"]
         return [str(a) for a in (*given, "--output", tmp_path / "out.tfm")]
@@ -221,11 +223,16 @@ def embedding(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("agree_mm", "verdict"),
-    [(1.25, "doubtful"), (4.5, "refused"), (None, "refused")],
+    ("agree_mm", "margin", "verdict"),
+    [
+        (1.25, 0.1, "doubtful"),
+        (4.5, 0.1, "refused"),
+        (None, 0.1, "refused"),
+        (1.25, -0.01, "refused"),
+    ],
 )
-def test_registration_by_embedding(embedding, tmp_path, capsys, agree_mm, verdict):
-    arguments = embedding(agree_mm)
+def test_registration_by_embedding(embedding, tmp_path, capsys, agree_mm, margin, verdict):
+    arguments = embedding(agree_mm, margin)
     (tmp_path / "out.tfm").write_text("of an earlier run")
     assert cli.main(arguments) == 3
     said, complained = capsys.readouterr()
@@ -234,6 +241,7 @@ def test_registration_by_embedding(embedding, tmp_path, capsys, agree_mm, verdic
     report = json.loads((tmp_path / "out.json").read_text())
     assert (report["verdict"], report["accepted"]) == (verdict, False)
     assert report["inverse_consistency_mm"] == agree_mm
+    assert report["structure_margin"] == margin
     assert (report["n_inliers"], report["n_matches"], report["inlier_rms_mm"]) == (7, 7, 0.5)
     assert not (tmp_path / "out.tfm").exists()
     (reason,) = report["reasons"]

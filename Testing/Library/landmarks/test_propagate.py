@@ -15,6 +15,7 @@ from CrossKEYLib.config import LandmarkConfig
 from CrossKEYLib.errors import InputError
 from CrossKEYLib.geometry import transform
 from CrossKEYLib.geometry.volume import Grid, Volume
+from CrossKEYLib.landmarks import embedding_registration, propagate
 from CrossKEYLib.landmarks.embedding_registration import register_embedded
 from CrossKEYLib.landmarks.found import word
 from CrossKEYLib.landmarks.places import places, vectors
@@ -25,6 +26,7 @@ from CrossKEYLib.landmarks.propagate import (
     similarity_map,
 )
 from CrossKEYLib.models.universal import UniversalModel
+from CrossKEYLib.registration.by_embedding import register_by_embedding
 
 CONFIG = LandmarkConfig()
 MOVE = transform.from_parts(np.eye(3), [7.0, -11.0, 5.0])
@@ -197,6 +199,65 @@ def test_a_similarity_map_lies_in_the_pose_that_was_given(model, image, points):
     shown = pair.similarity_map(points[0])
     best = shown.points_ras((shown.array == shown.array.amax()).nonzero().float())[0]
     assert float((best - transform.apply(turn, points[:1])[0]).norm()) < 4
+
+
+@pytest.fixture(scope="module")
+def upside_down() -> tuple[Volume, Volume, np.ndarray, torch.Tensor]:
+    """A cube; the same turned by 180 degrees and 20 more, in axes of its own; the motion; and
+    points of the cube. Descriptors tell where in the cube a place lies, however that is turned."""
+    cube = texture(48, grain=2.5)
+    turn = Rotation.from_euler("x", 180, True) * Rotation.from_euler("z", 20, True)
+    motion = transform.about(cube.centre_ras, turn.as_matrix(), [6, -4, 3])
+    turned = cube.moved(motion)
+    inner = torch.rand(8, 3, generator=torch.Generator().manual_seed(1)) * 24 + 12
+    stored = turned.resample(Grid.around(turned.corners_ras(), 1.0))
+    return cube, stored, motion, cube.points_ras(inner)
+
+
+def test_points_of_a_cube_upside_down_are_found(model, upside_down):
+    cube, stored, motion, points = upside_down
+    truth = transform.apply(motion, points)
+    found = find_landmarks(cube, stored, points, model)
+    assert (found.points - truth).norm(dim=1).max() < 1.5
+    assert found.pose
+    assert found.pose.matrix is not None
+    assert (transform.apply(found.pose.matrix, truth) - points).norm(dim=1).max() < 1.5
+    blind = replace(CONFIG, orientations=0)
+    as_it_lies = find_landmarks(cube, stored, points, model, config=blind)
+    # Both surveys agree on a wrong pose there, which the images do not confirm.
+    assert (as_it_lies.points - truth).norm(dim=1).median() > 10
+    assert as_it_lies.pose.report()["inverse_consistency_mm"] < 2
+    assert as_it_lies.pose.agreement > 0.9
+    assert not as_it_lies.pose
+
+
+def test_registration_of_a_cube_upside_down(model, upside_down, monkeypatch):
+    cube, stored, motion, points = upside_down
+    config = replace(CONFIG, moving_points=800)
+    result = register_embedded(cube, stored, model, config=config)
+    assert result.matrix is not None
+    back = transform.apply(result.matrix @ motion, points)
+    assert (back - points).norm(dim=1).max() < 1.0
+    # Where the search finds nothing, the wrong position is refused, although both ways agree on it.
+    monkeypatch.setattr(embedding_registration, "coarse_pose", lambda *rest: None)
+    judged = register_by_embedding(cube, stored, model)
+    assert judged.inverse_consistency_mm is not None
+    assert judged.inverse_consistency_mm < 4
+    assert (transform.apply(judged.matrix @ motion, points) - points).norm(dim=1).mean() > 10
+    assert judged.verdict == "refused"
+    assert "same structure" in judged.reasons[0]
+
+
+def test_images_that_lie_alike_are_not_searched(model, image, points, monkeypatch):
+    def searched(*rest: object) -> None:
+        pytest.fail("the orientations were searched")
+
+    for module in (embedding_registration, propagate):
+        monkeypatch.setattr(module, "coarse_pose", searched)
+    turn = transform.about(image.centre_ras, Rotation.from_euler("z", 10, True).as_matrix())
+    moved = image.moved(turn)
+    find_landmarks(image, moved, points, model)
+    register_embedded(image, moved, model, config=replace(CONFIG, moving_points=800))
 
 
 def test_points_that_the_other_image_does_not_show_are_absent(model, image):
