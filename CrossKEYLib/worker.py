@@ -15,7 +15,8 @@ Requests (stdin):
 
 Points of "landmarks" are RAS mm in the coordinate system of their own image. Without points only
 the similarity map is made. The answer holds ``points``, ``scores``, ``spreads`` (mm), ``found``
-("good", "check" or "absent"), and ``pose``: the transform between the images.
+("good", "check" or "absent"), ``why`` (reasons against "good", see `found.Landmarks`), and
+``pose``: the transform between the images.
 
 Answers (stdout), each with the request's ``id`` and a ``kind``: "ready" once at the start,
 "progress" (``stage``), "training" (``step``, ``steps``, ``loss``, ``precision``, ``seconds``), and
@@ -192,13 +193,13 @@ class Worker:
         if not warm:
             tell("progress", stage="describing the images")
         pair = images.pair(here, there)
-        found: dict[str, Any] = {"points": [], "scores": [], "spreads": [], "found": []}
+        found: dict[str, Any] = {"points": [], "scores": [], "spreads": [], "found": [], "why": []}
         if points:
             tell("progress", stage="finding the points")
             located = pair.locate(wanted)
             parts = ("points", "scores", "spreads")
             found = {name: getattr(located, name).tolist() for name in parts}
-            found["found"] = located.found
+            found["found"], found["why"] = located.found, located.why
         if similarity is not None:
             tell("progress", stage="similarity map")
             point = torch.tensor(similarity["point"], dtype=torch.float32)

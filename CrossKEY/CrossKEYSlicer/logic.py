@@ -188,8 +188,8 @@ class CrossKEYLogic(ScriptedLoadableModuleLogic, VTKObservationMixin, Jobs):
 
         Returns:
             For each point its entry in ``labels``, ``points`` (world, RAS mm), ``scores`` (cosine),
-            ``spreads`` (mm) and ``trust`` ("good", "check" or "bad"). The node with the points is
-            ``parameters.foundLandmarks``.
+            ``spreads`` (mm) and ``trust`` ("good", "check" or "absent"). The node with the points
+            is ``parameters.foundLandmarks``.
 
         Raises:
             Problem: it cannot be done; the text says why.

@@ -8,7 +8,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from .landmarks.landmark_results import BAD, CHECK, GOOD, SCORE_LIMIT, SPREAD_LIMIT_MM, Found
+from .landmarks.landmark_results import ABSENT, CHECK, GOOD, Found
 
 GREEN, RED, AMBER, GREY = "#1b7a3a", "#b3261e", "#8a5a00", "#5f6368"
 ON_DARK = {RED: "#ff8a80", AMBER: "#ffc060"}  # for text on a dark window
@@ -109,16 +109,16 @@ def start(from_present: bool) -> str:
 
 def trust(found: Found) -> Saying:
     """Whether a landmark may be relied on, and why not."""
-    colour = {GOOD: GREEN, CHECK: AMBER, BAD: RED}[found.trust]
+    colour = {GOOD: GREEN, CHECK: AMBER, ABSENT: RED}[found.trust]
     if found.trust == GOOD:
         return Saying(_("good"), colour)
-    reasons = []
-    if found.outside:
-        reasons.append(_("outside the image"))
-    if found.spread_mm > SPREAD_LIMIT_MM:
-        reasons.append(_("spread over {mm} mm").format(mm=SPREAD_LIMIT_MM))
-    if found.score < SCORE_LIMIT:
-        reasons.append(_("score under {score:.2f}").format(score=SCORE_LIMIT))
+    texts = {
+        "outside": _("outside the image"),
+        "unsettled": _("no places around it choose each other"),
+        "spread": _("spread too large"),
+        "score": _("score too low"),
+    }
+    reasons = [texts[reason] for reason in found.why]
     title = _("check") if found.trust == CHECK else _("do not trust")
     return Saying(f"{title}: {', '.join(reasons)}", colour)
 

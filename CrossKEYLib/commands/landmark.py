@@ -85,14 +85,16 @@ def landmark(
 
 
 def _figures(names: list[str], found: Landmarks) -> list[dict[str, Any]]:
-    columns = (found.points.tolist(), found.found, found.scores.tolist(), found.spreads.tolist())
+    words = (found.found, found.why)
+    columns = (found.points.tolist(), *words, found.scores.tolist(), found.spreads.tolist())
     return [
         {
             "label": name,
             "position_ras_mm": [round(x, 3) for x in point],
             "found": word,
+            "why": why,
             "similarity": round(score, 4),
             "spread_mm": round(spread, 3),
         }
-        for name, point, word, score, spread in zip(names, *columns, strict=True)
+        for name, point, word, why, score, spread in zip(names, *columns, strict=True)
     ]

@@ -20,7 +20,7 @@ from ..geometry.volume import Volume
 from ..models.described import Described
 from ..models.universal import UniversalModel
 from .fixed_point import Survey, fixed_point, nearest, survey_images
-from .found import Landmarks, judged
+from .found import Found, Landmarks, Why, judged
 from .orientation_search import coarse_pose
 from .places import places, vectors
 from .pose import Pose, told_by
@@ -183,8 +183,10 @@ class EmbeddedPair:
         else:
             raise InputError(f"method {method!r} is unknown; use fixed_point or nearest")
         places_given = apply(invert(self.T_here_there), found.points)
-        words = judged(found, self.there)
-        return Landmarks(places_given, found.scores, found.spreads, words, self.pose)
+        told = judged(found, self.there)
+        words: list[Found] = [word for word, _ in told]
+        why: list[list[Why]] = [reasons for _, reasons in told]
+        return Landmarks(places_given, found.scores, found.spreads, words, why, self.pose)
 
     def similarity_map(self, point: torch.Tensor) -> Volume:
         """See the function of the same name."""

@@ -97,16 +97,21 @@ def register(mode: str, seconds: float, number: int, request: dict) -> None:
 
 
 def landmarks(mode: str, seconds: float, number: int, request: dict) -> None:
-    """Moves points as the ultrasound; the second is doubtful, the third must not be trusted."""
+    """Moves points as the ultrasound; the second is doubtful, the third must not be trusted, the
+    fifth lies outside."""
     files = [Path(request[name]).stat().st_size for name in ("from_image", "to_image")]
     if not go_through(("describing the images", "finding the points"), mode, seconds, number):
         return
     points = request["points"]
+    count = len(points)
+    why = [[], ["spread"], ["spread", "score"], [], ["outside"]][:count]
     if request["similarity"]:
         write_map(Path(request["similarity"]["output"]), moved(request["similarity"]["point"]))
     say(id=number, kind="result", request=request, files=files,
-        points=[moved(point) for point in points], scores=[0.9, 0.8, 0.5, 0.9][: len(points)],
-        spreads=[0.6, 2.5, 30.0, 0.7][: len(points)], seconds={"total": 0.1})  # fmt: skip
+        points=[moved(point) for point in points], scores=[0.9, 0.8, 0.5, 0.9, 0.9][:count],
+        spreads=[0.6, 2.5, 30.0, 0.7, 0.7][:count], why=why,
+        found=["good", "check", "absent", "good", "absent"][:count],
+        seconds={"total": 0.1})  # fmt: skip
 
 
 def write_map(path: Path, middle: list[float]) -> None:

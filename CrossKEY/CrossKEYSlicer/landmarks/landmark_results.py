@@ -18,17 +18,14 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from ..parameters import CrossKEYParameters
 from ..problem import Problem
-from ..scene import chain, volumes
+from ..scene import chain
 from ..scene.result_nodes import group, hang_with, node_of
 from .landmark_search import Question
 
-# Chosen on points of one patient's T1 found in the deformed T2 and FLAIR; see docs/landmarks.md.
-SPREAD_LIMIT_MM, SCORE_LIMIT = 1.5, 0.70  # worse is to be checked
-SPREAD_WORST_MM, SCORE_WORST = 4.0, 0.60  # worse still is not to be trusted
-GOOD, CHECK, BAD = "good", "check", "bad"
+GOOD, CHECK, ABSENT = "good", "check", "absent"  # as the library says
 GOOD_COLOUR, OTHER_COLOUR = (0.2, 0.9, 0.3), (1.0, 0.45, 0.1)
 GLYPH_MM = 3.5
-NAME = "Name"
+NAME, TRUST, WHY = "Name", "Trust", "Why"
 FIGURES = ("Score", "Spread (mm)", "R", "A", "S", "Given R", "Given A", "Given S")
 CLOSE_MM = 1e-3  # between a point and what a file or a copy of it holds
 
@@ -43,7 +40,8 @@ class Found:
         spread_mm: how far its support disagrees.
         place: ``[3]`` RAS mm in the own coordinates of the image it was found in.
         given: ``[3]`` RAS mm in those of the image it was placed in.
-        outside: whether the image shows nothing there.
+        trust: "good", "check" or "absent".
+        why: what speaks against "good"; see `CrossKEYLib.landmarks.found.Landmarks`.
     """
 
     name: str
@@ -51,15 +49,8 @@ class Found:
     spread_mm: float
     place: np.ndarray
     given: np.ndarray
-    outside: bool
-
-    @property
-    def trust(self) -> str:
-        if self.outside or self.spread_mm > SPREAD_WORST_MM or self.score < SCORE_WORST:
-            return BAD
-        if self.spread_mm > SPREAD_LIMIT_MM or self.score < SCORE_LIMIT:
-            return CHECK
-        return GOOD
+    trust: str
+    why: tuple[str, ...]
 
 
 def show(parameters: CrossKEYParameters, asked: Question, answer: dict[str, Any]) -> None:
@@ -68,8 +59,9 @@ def show(parameters: CrossKEYParameters, asked: Question, answer: dict[str, Any]
         parameters.foundLandmarks = None  # found ones, followed on into a third image, stay
     parameters.foundFrom, parameters.foundTo = asked.from_volume, asked.to_volume
     places = np.asarray(answer["points"], float).reshape(-1, 3)
-    outside = volumes.empty(asked.to_volume, places)
-    columns = (asked.labels, answer["scores"], answer["spreads"], places, asked.points, outside)
+    why = [tuple(reasons) for reasons in answer["why"]]
+    figures = (answer["scores"], answer["spreads"], places, asked.points)
+    columns = (asked.labels, *figures, answer["found"], why)
     found = [Found(*row) for row in zip(*columns, strict=True)]
     _fill_points(parameters, found)
     _fill_table(parameters, found)
@@ -87,19 +79,26 @@ def show(parameters: CrossKEYParameters, asked: Question, answer: dict[str, Any]
 def rows(parameters: CrossKEYParameters) -> list[Found]:
     """What was found and still lies there: nothing once an image is gone, and no point that was
     moved since or whose finding was undone."""
-    table, node, image = parameters.landmarkTable, parameters.foundLandmarks, parameters.foundTo
-    if None in (table, node, image, parameters.foundFrom) or table.GetTable() is None:
+    table, node = parameters.landmarkTable, parameters.foundLandmarks
+    if None in (table, node, parameters.foundTo, parameters.foundFrom) or table.GetTable() is None:
         return []
-    names = table.GetTable().GetColumnByName(NAME)
-    if names is None or table.GetNumberOfRows() == 0:
+    columns = [table.GetTable().GetColumnByName(title) for title in (NAME, TRUST, WHY)]
+    if None in columns or table.GetNumberOfRows() == 0:
         return []
+    names, trust, why = columns
     figures = [slicer.util.arrayFromTableColumn(table, title) for title in FIGURES]
     values = np.column_stack(figures)
-    outside = volumes.empty(image, values[:, 2:5])
     now = slicer.util.arrayFromMarkupsControlPoints(node).reshape(1, -1, 3)
     kept = (np.abs(values[:, None, 2:5] - now) < CLOSE_MM).all(axis=2).any(axis=1)
     return [
-        Found(names.GetValue(i), *row[:2], row[2:5], row[5:8], bool(outside[i]))
+        Found(
+            names.GetValue(i),
+            *row[:2],
+            row[2:5],
+            row[5:8],
+            trust.GetValue(i),
+            tuple(why.GetValue(i).split()),
+        )
         for i, row in enumerate(values)
         if kept[i]
     ]
@@ -154,12 +153,17 @@ def _fill_points(parameters: CrossKEYParameters, found: list[Found]) -> None:
 
 def _fill_table(parameters: CrossKEYParameters, found: list[Found]) -> None:
     node = node_of(parameters, "landmarkTable", "vtkMRMLTableNode", _("CrossKEY landmarks"))
-    names = vtk.vtkStringArray()
-    names.SetName(NAME)
-    for one in found:
-        names.InsertNextValue(one.name)
     table = vtk.vtkTable()
-    table.AddColumn(names)
+    for title, texts in (
+        (NAME, [one.name for one in found]),
+        (TRUST, [one.trust for one in found]),
+        (WHY, [" ".join(one.why) for one in found]),
+    ):
+        column = vtk.vtkStringArray()
+        column.SetName(title)
+        for text in texts:
+            column.InsertNextValue(text)
+        table.AddColumn(column)
     values = np.array([[one.score, one.spread_mm, *one.place, *one.given] for one in found])
     for title, column in zip(FIGURES, values.T, strict=True):
         array = numpy_to_vtk(np.ascontiguousarray(column), deep=True)

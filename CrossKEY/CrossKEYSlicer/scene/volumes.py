@@ -18,8 +18,6 @@ from slicer.i18n import tr as _
 from ..problem import Problem
 from . import chain
 
-EMPTY_VOXELS = 2  # to each side; some single voxels of an image are at its least value
-
 
 def check_volume(node: vtkMRMLScalarVolumeNode | None, role: str) -> None:
     """
@@ -95,18 +93,6 @@ def outside(node: vtkMRMLScalarVolumeNode, points: np.ndarray) -> np.ndarray:
     ijk = _indices(node, points)
     last = np.array(node.GetImageData().GetDimensions()) - 1
     return ((ijk < -0.5) | (ijk > last + 0.5)).any(axis=1)
-
-
-def empty(node: vtkMRMLScalarVolumeNode, points: np.ndarray) -> np.ndarray:
-    """Which points have nothing of the image around them, ``[N]`` bool: they lie outside, or all is
-    at its least value there, as ultrasound is beyond its field of view; arguments as `outside`."""
-    least, _most = node.GetImageData().GetScalarRange()
-    array = slicer.util.arrayFromVolume(node)
-    found = outside(node, points)
-    for index, (i, j, k) in enumerate(np.round(_indices(node, points)).astype(int)):
-        around = [slice(max(0, x - EMPTY_VOXELS), x + EMPTY_VOXELS + 1) for x in (k, j, i)]
-        found[index] = found[index] or bool((array[tuple(around)] <= least).all())
-    return found
 
 
 def _indices(node: vtkMRMLScalarVolumeNode, points: np.ndarray) -> np.ndarray:

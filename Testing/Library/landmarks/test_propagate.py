@@ -285,4 +285,7 @@ def test_points_that_the_other_image_does_not_show_are_absent(model, image):
     ],
 )
 def test_one_word_for_each_point(score, spread_mm, settled, empty, expected):
-    assert word(score, spread_mm, settled, empty) == expected
+    said, why = word(score, spread_mm, settled, empty)
+    assert said == expected
+    assert ("score" in why, "spread" in why) == (score < 0.7, spread_mm > 1.5)
+    assert ("unsettled" in why, "outside" in why) == (not settled, empty)
