@@ -132,14 +132,14 @@ def _located(
     return outcomes
 
 
-def halved(volume: Volume, rng: np.random.Generator) -> Volume:
-    """Emptied beyond a random plane through the middle of what it shows, and where it is below
-    zero, as resampling left the air around it."""
+def halved(volume: Volume, rng: np.random.Generator, share: float = 0.5) -> Volume:
+    """Emptied beyond a random plane, so that ``share`` of what it shows is left, and where it is
+    below zero, as resampling left the air around it."""
     points = Grid.of(volume).points()
     normal = rng.normal(size=3)
     across = points @ torch.as_tensor(normal / np.linalg.norm(normal), dtype=torch.float32)
-    middle = across[volume.array > 0].median()
-    return volume.replaced(torch.where(across > middle, 0, volume.array.clamp_min(0)))
+    edge = across[volume.array > 0].quantile(share)
+    return volume.replaced(torch.where(across > edge, 0, volume.array.clamp_min(0)))
 
 
 def registration_errors(
