@@ -1,10 +1,10 @@
 """Registration of two images of one head by the universal embedding, with a verdict.
 
 `pipeline` is made for ultrasound, and its trust was fitted on ultrasound. This module registers any
-two images: MRI of two contrasts, or MRI and CT. The verdict asks two questions. Inverse consistency:
-the transform from the moving image to the fixed one must agree with the inverse of the backward one.
-Structure: small patches of both images must agree better at the result than 8 mm beside, because
-both directions may agree on one wrong position.
+two images: MRI of two contrasts, or MRI and CT. The verdict asks two questions. Inverse
+consistency: the transform from the moving image to the fixed one must agree with the inverse of the
+backward one. Structure: small patches of both images must agree better at the result than 8 mm
+beside, because both directions may agree on one wrong position.
 """
 
 from __future__ import annotations
