@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..geometry.transform import Matrix
+from ..geometry.transform import Matrix, from_parts
 from .itk import TRUNCATED, ijk_to_ras, image_of
 from .options import ReadOptions, chosen_frame, tell
 from .units import to_mm
@@ -25,6 +25,7 @@ SPACES = re.compile(
     r"(left-posterior-superior|right-anterior-superior|left-anterior-superior|lps|ras|las)"
     r"(-time|t)?$"
 )
+LAS = re.compile(r"l(eft-)?a(nterior-)?s")
 FRAME_AXES = ("list", "time")  # NRRD kinds of an axis that counts frames
 SPATIAL_AXES = ("", "domain", "space", "???", "none")
 NEEDED = "its header states no {}; export it again with its orientation"
@@ -56,7 +57,8 @@ def read_text_header_image(path: Path, options: ReadOptions) -> tuple[np.ndarray
     unit = _check_nrrd(fields) if nrrd else _check_meta(fields)
     frame = chosen_frame(options, [""] * header.frames) if header.frames > 1 else None
     image = image_of(path, frame)
-    return sitk.GetArrayFromImage(image), to_mm(ijk_to_ras(image), unit)
+    matrix = _of_las(fields) if nrrd and LAS.match(_space(fields)) else ijk_to_ras(image)
+    return sitk.GetArrayFromImage(image), to_mm(matrix, unit)
 
 
 def _nrrd_fields(path: Path) -> dict[str, str]:
@@ -145,22 +147,45 @@ def _check_nrrd(fields: dict[str, str]) -> str:
     Raises:
         InputError: geometry is missing, singular, or in a space that is not that of a patient.
     """
-    vectors = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
+    vectors = _vectors(fields, "space directions")
     if not vectors:
         raise InputError(NEEDED.format("orientation or spacing ('space directions' is missing)"))
-    space = fields.get("space", "").strip().lower()
+    space = _space(fields)
     if not SPACES.match(space):
         what = f"is {space}" if space else "is missing"
         raise InputError(
             f"its header does not state in which directions its axes point ('space' {what}, "
             "expected left-posterior-superior or right-anterior-superior); export it again"
         )
-    _check_axes([vector.split(",")[:3] for vector in vectors[:3]])
+    _check_axes(vectors)
     units = {unit.strip() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))}
     units.discard("")
     if len(units) > 1:
         raise InputError(f"its axes have different units ({', '.join(sorted(units))})")
     return units.pop() if units else "mm"
+
+
+def _space(fields: dict[str, str]) -> str:
+    return fields.get("space", "").strip().lower()
+
+
+def _vectors(fields: dict[str, str], name: str) -> list[list[str]]:
+    """The components along the three axes of space of each of the first three vectors."""
+    vectors = re.findall(r"\(([^)]*)\)", fields.get(name, ""))
+    return [vector.split(",")[:3] for vector in vectors[:3]]
+
+
+def _of_las(fields: dict[str, str]) -> Matrix:
+    """Index to RAS of a header in left-anterior-superior: SimpleITK 2.5.2, which Slicer 5.10 has,
+    mirrors such an image along the left-right axis instead of the other one."""
+    columns = [*_vectors(fields, "space directions"), *_vectors(fields, "space origin")]
+    columns = [*columns, ["0", "0", "0"]][:4]  # without an origin it is zero
+    if any(len(column) != 3 for column in columns):
+        raise InputError(NEEDED.format("orientation or origin in three dimensions"))
+    numbers = np.array([[_number(cell) for cell in column] for column in columns]).T
+    if not np.isfinite(numbers).all():
+        raise InputError(NEEDED.format("origin in numbers"))
+    return from_parts(np.diag([-1.0, 1.0, 1.0]) @ numbers[:, :3], [-1, 1, 1] * numbers[:, 3])
 
 
 def _check_meta(fields: dict[str, str]) -> str:
