@@ -57,7 +57,7 @@ def register(
         Literal["crosskey", "embedding"],
         typer.Option(
             help="crosskey: ultrasound to MRI. embedding: any two images of one head, MRI of two "
-            "contrasts, or MRI and CT, of any field of view and orientation; "
+            "contrasts, or MRI and CT, of any field of view, oriented alike to within 30 degrees; "
             "with a universal embedding as --model."
         ),
     ] = "crosskey",
