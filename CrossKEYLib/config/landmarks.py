@@ -48,7 +48,7 @@ class LandmarkConfig(Settings):
     passes: Count = 2  # the last ones embed the second image as the estimate before lays it
     capture_radius_mm: Positive = 15.0  # around that estimate
     # Tried on a coarse view where the images do not tell their pose as they lie; 0 for none.
-    orientations: Annotated[int, Range(0, 48)] = 24
+    orientations: Annotated[int, Range(0, 48)] = 48
     coarse_edge: Positive = 52.0  # mm, of the cube that holds as much as the image in that view
     # An embedding changes slowly from place to place: none leads by much, and many are needed.
     match: MatchConfig = field(

@@ -44,7 +44,7 @@ def find_landmarks(
     Args:
         from_volume: image in which the points are known.
         to_volume: image in which they are sought. Oriented alike to within about 30 degrees; other
-            orientations are searched, but not found reliably (docs/landmarks.md).
+            orientations are searched (docs/landmarks.md).
         points: ``[N, 3]`` RAS mm in ``from_volume``: landmarks, or centres of lesions to follow.
         model: the bundled one when missing.
         method: fixed points (arXiv 2311.15111), or the nearest neighbour alone.
