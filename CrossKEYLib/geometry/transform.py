@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 Matrix = NDArray[np.float64]
 
 
-def apply(matrix: Matrix, points: torch.Tensor) -> torch.Tensor:
+def apply(matrix: Matrix | torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Map points ``[..., 3]`` (mm) by a 4x4 matrix; the result keeps their dtype and device."""
     m = torch.as_tensor(matrix, dtype=points.dtype, device=points.device)
     return points @ m[:3, :3].T + m[:3, 3]

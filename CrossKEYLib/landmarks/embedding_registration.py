@@ -37,9 +37,9 @@ def register_embedded(
 ) -> RigidResult:
     """Register two images of one patient, of different contrast and field of view, or of two.
 
-    No start is needed. Orientations may differ by about 30 degrees. Where few matches follow the
-    first estimate, or the images do not show the same structure there, all orientations are tried
-    on a coarse view, and the estimate that more matches follow is taken.
+    No start is needed. Where few matches follow the first estimate, or the images do not show the
+    same structure there, all orientations are tried on a coarse view, and the estimate that more
+    matches follow is taken.
 
     Args:
         fixed, moving: images of any grid.

@@ -20,6 +20,7 @@ from ..config import EstimateConfig, FixedPointConfig
 from ..errors import EstimationError
 from ..estimation import DescriptorGrid, estimate_rigid
 from ..estimation.matching import most_similar
+from ..geometry.transform import apply
 from ..models.described import Described
 from .local_affine import local_affine
 
@@ -221,7 +222,7 @@ def _coherent(pairs: _Pairs, coarse: torch.Tensor | None, config: FixedPointConf
     weights = (pairs.scores >= config.min_similarity).float()
     if coarse is None:
         return weights
-    off = (pairs.here @ coarse[:3, :3].T + coarse[:3, 3] - pairs.there).norm(dim=1)
+    off = (apply(coarse, pairs.here) - pairs.there).norm(dim=1)
     return weights * (1 - (off / config.gate_mm).square()).clamp_min(0).square()
 
 

@@ -6,6 +6,7 @@ import torch
 
 from ..config import LandmarkConfig
 from ..descriptors.uae import Embedding
+from ..geometry.transform import apply
 from ..models.described import Described
 
 
@@ -20,8 +21,7 @@ def vectors(embedding: Embedding, points: torch.Tensor, config: LandmarkConfig) 
 def places(embedding: Embedding, config: LandmarkConfig) -> Described:
     """All cells of the fine head within the image, described."""
     kji = embedding.filled.nonzero().float()
-    matrix = torch.as_tensor(embedding.affine(2), dtype=torch.float32, device=kji.device)
-    points = kji.flip(1) @ matrix[:3, :3].T + matrix[:3, 3]
+    points = apply(embedding.affine(2), kji.flip(1))
     parts = [vectors(embedding, part, config) for part in points.split(200_000)]
     return Described(points, torch.cat(parts))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..geometry.transform import Matrix, from_parts, invert, nearest_rotation
+from ..geometry.transform import Matrix, apply, from_parts, invert, nearest_rotation
 from .fixed_point import COARSE, Survey
 from .structure import CLEAR_MARGIN
 
@@ -71,7 +71,7 @@ def told_by(there: Survey, back: Survey, laid: Matrix, min_similarity: float) ->
     if there.coarse is None:
         return Pose(None, None, 0.0, 0.0, 0.0)
     points, onto = there.pairs.here, there.coarse
-    ends = points @ onto[:3, :3].T + onto[:3, 3]
+    ends = apply(onto, points)
     counted = there.pairs.scores >= min_similarity
     near = (ends - there.pairs.there).norm(dim=1) <= COARSE.inlier_threshold_mm
     agree = counted & near
@@ -80,8 +80,7 @@ def told_by(there: Survey, back: Survey, laid: Matrix, min_similarity: float) ->
     similarity, support = alike / max(1, int(agree.sum())), alike / len(agree)
     error = None
     if back.coarse is not None:
-        again = ends @ back.coarse[:3, :3].T + back.coarse[:3, 3]
-        error = float((again - points).norm(dim=1).mean())
+        error = float((apply(back.coarse, ends) - points).norm(dim=1).mean())
     return Pose(_rigid(onto, points) @ laid, error, agreement, similarity, support)
 
 
